@@ -1,0 +1,74 @@
+# Needs Python 3.11 or newer and a package index, nothing else. PYTHON=/path/to/python overrides the search.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+# Tests and demo find ckptctl, and the servers that .ci/run installs, where they were installed.
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help demo test lint bench servers clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.package ## a training run that is killed in the middle of a save and resumes on a second "node" (2 minutes)
+	@$(VENV)/bin/python demo/run.py
+
+test: $(VENV)/.test ## lint, types, import order and all tests; suites whose servers are missing are skipped and say so
+	@$(MAKE) lint
+	@$(VENV)/bin/python -m pytest -p tests.required_suites -n $(WORKERS) --dist loadgroup -m "not bench" $(PYTEST_ARGS)
+
+lint: $(VENV)/.test ## ruff, mypy, import order
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.servers ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
+	@for bench in save s3 memory resend; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
+
+servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
+
+clean: ## removes what make has made (not your checkpoints)
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +
+
+# The first candidate that runs, is new enough and can make virtual environments: a name on PATH proves nothing (pyenv's
+# shims, Debian without python3-venv).
+$(VENV)/.made:
+	@found=; for candidate in $(CANDIDATES); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    found="$$candidate"; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "ckptd needs Python 3.11 or newer, with venv and pip; none of these is: $(CANDIDATES)" >&2; \
+	  for candidate in $(CANDIDATES); do "$$candidate" --version 2>/dev/null | sed "s|^|  $$candidate is |" >&2; done; \
+	  echo "Install one (Debian and Ubuntu: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
+	  exit 1; fi; \
+	echo "setting up $(VENV) with $$($$found --version)"; \
+	rm -rf $(VENV) && "$$found" -m venv $(VENV)
+	@$(PIP) install --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.made pyproject.toml
+	@echo "installing ckptd into $(VENV)"
+	@$(PIP) install --editable . "numpy>=2" "safetensors>=0.6"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package pyproject.toml
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.servers: $(VENV)/.test pyproject.toml
+	@echo "installing the test servers into $(VENV)"
+	@$(PIP) install --group servers
+	@touch $@

@@ -1,0 +1,54 @@
+"""One glanceable screen."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from ckptctl.app import command
+from ckptctl.session import Session, current
+from ckptd.domain.errors import DaemonUnreachable
+
+REFRESH_S = 1.0
+
+
+@command("status")
+@click.option("--watch", "-w", is_flag=True, help="Refresh until Ctrl-C; with --json one object a line.")
+@current
+def status(session: Session, watch: bool) -> None:
+    """Volumes, tiers, exposure, transfers, remote health, operations, recent trouble."""
+    if not watch:
+        found = session.client.get("/v1/status")
+        if session.json:
+            session.show(found)
+            return
+        from ckptctl import screen  # noqa: PLC0415 - rich is only paid for where a person looks
+
+        screen.console().print(screen.status(found))
+        return
+    try:
+        _watch_lines(session) if session.json else _watch_screen(session)
+    except KeyboardInterrupt:
+        return
+
+
+def _watch_lines(session: Session) -> None:
+    while True:
+        session.show_line(session.client.get("/v1/status"))
+        time.sleep(REFRESH_S)
+
+
+def _watch_screen(session: Session) -> None:
+    from rich.live import Live  # noqa: PLC0415 - as above
+
+    from ckptctl import screen  # noqa: PLC0415 - as above
+
+    console = screen.console()
+    with Live(screen.status(session.client.get("/v1/status")), console=console, screen=console.is_terminal) as live:
+        while True:
+            time.sleep(REFRESH_S)
+            try:
+                live.update(screen.status(session.client.get("/v1/status")), refresh=True)
+            except DaemonUnreachable as error:
+                live.update(screen.away(error), refresh=True)

@@ -1,0 +1,139 @@
+"""`status` drawn with rich: what a person wants to know at a glance, worst news in red."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ckptctl import figures
+from ckptd.domain.errors import CkptdError
+
+Status = dict[str, Any]
+NO_TERMINAL = 160
+"""Columns where nobody looks: wide enough not to break what is searched for."""
+BAR = 24
+_LEVELS = {"warning": "yellow", "error": "red"}
+
+
+def console() -> Console:
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=NO_TERMINAL)
+
+
+def status(found: Status) -> RenderableType:
+    parts: list[RenderableType] = [_title(found), _volumes(found), _tiers(found), _safety(found)]
+    if found["operations"]:
+        parts.append(_operations(found))
+    if found["trouble"]:
+        parts.append(_trouble(found))
+    return Group(*(line for part in parts for line in (part, "")))
+
+
+def away(error: CkptdError) -> RenderableType:
+    return Group(Text(error.message, style="red"), Text(error.hint))
+
+
+def _title(found: Status) -> Text:
+    text = Text.assemble(
+        ("ckptd ", "bold"), f"{found['version']} on ", (found["node"], "bold"),
+        f"   up {figures.duration(found['uptime_s'])}   pid {found['pid']}",
+    )  # fmt: skip
+    if found["restarts"]:
+        text.append(f"   restarted {found['restarts']}×", "yellow")
+    return text
+
+
+def _sections() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    return table
+
+
+def _volumes(found: Status) -> RenderableType:
+    """What is wrong with a remote gets lines of its own: it may be long, and is what one came for."""
+    table, wrong = _sections(), list[Text]()
+    for volume in found["volumes"]:
+        counts = f"{volume['runs']} runs, {volume['checkpoints']} checkpoints"
+        front = volume["front"] + (" (passthrough)" if volume["passthrough"] else "")
+        table.add_row(volume["name"], Text(volume["path"]), Text(f"→ {volume['remote']}"), front, counts)
+        if not volume["remote_ok"]:
+            since = (
+                f" since {volume['remote_since']} ({_ago(volume['remote_since'])})" if volume["remote_since"] else ""
+            )
+            message = f": {volume['remote_error']}" if volume["remote_error"] else ""
+            wrong.append(Text(f"{volume['name']}: remote unreachable{since}{message}", style="red"))
+    return Group(table, *wrong)
+
+
+def _tiers(found: Status) -> Table:
+    table = _sections()
+    for tier in found["tiers"]:
+        used, budget = tier["used_bytes"], tier["budget_bytes"]
+        effective = tier.get("effective_budget_bytes", budget)
+        full = effective > 0 and used / effective > 0.9
+        bar = _bar(used, effective, "red" if full else "green")
+        text = Text(f"{figures.size(used)} of {figures.size(budget)}  {figures.share(used, effective)}")
+        if tier["pinned_bytes"]:
+            text.append(f"   pinned {figures.size(tier['pinned_bytes'])}", "dim")
+        if effective < budget:
+            text.append(f"   shrunk to {figures.size(effective)} by memory pressure", "yellow")
+        table.add_row(tier["name"].upper(), bar, text, Text(tier["path"], style="dim"))
+    return table
+
+
+def _safety(found: Status) -> Table:
+    table = _sections()
+    exposure, transfers = found["exposure"], found["transfers"]
+    if exposure["files"] or exposure["bytes"]:
+        age = f", the oldest for {figures.duration(exposure['oldest_s'])}" if exposure["oldest_s"] is not None else ""
+        text = Text(
+            f"{figures.size(exposure['bytes'])} in {exposure['files']} files not durable yet{age}", style="yellow"
+        )
+    else:
+        text = Text("none: all is durable", style="green")
+    table.add_row("exposure", text)
+    up, down, queued = (transfers[key] for key in ("upload_bytes_per_s", "download_bytes_per_s", "queued_bytes"))
+    line = f"↑ {figures.speed(up)}   ↓ {figures.speed(down)}"
+    if queued:
+        left = f", {figures.duration(queued / (up + down))} left" if up + down > 0 else ""
+        line += f"   {figures.size(queued)} to go{left}"
+    table.add_row("transfers", line)
+    return table
+
+
+def _operations(found: Status) -> Table:
+    table = _sections()
+    for operation in found["operations"]:
+        done, total = operation["bytes_done"], operation["bytes_total"]
+        text = f"{figures.size(done)} of {figures.size(total)}"
+        if operation["state"] != "running":
+            text += f"   {operation['state']}"
+        elif done and operation["seconds"] > 0:
+            rate = done / operation["seconds"]
+            text += f"   {figures.speed(rate)}, {figures.duration((total - done) / rate)} left"
+        bar = _bar(done, total, "cyan")
+        table.add_row(f"#{operation['id']}", Text(f"{operation['kind']} {operation['target']}"), bar, text)
+    return table
+
+
+def _trouble(found: Status) -> Table:
+    table = _sections()
+    for record in found["trouble"][-5:]:
+        level = Text(record["level"], style=_LEVELS.get(record["level"], ""))
+        table.add_row(level, f"{_ago(record['at'])} ago", Text(record["message"]))
+    return table
+
+
+def _bar(part: int, whole: int, style: str) -> Text:
+    """Reads well without colour too."""
+    filled = 0 if whole <= 0 else min(BAR, round(BAR * part / whole))
+    return Text.assemble(("█" * filled, style), ("░" * (BAR - filled), "dim"))
+
+
+def _ago(when: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds()
+    return figures.duration(max(0.0, seconds))

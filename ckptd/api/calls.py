@@ -1,0 +1,176 @@
+"""What each route does with the node: a few lines each, named after the command that needs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import ckptd
+from ckptd.api.node import Node
+from ckptd.api.peers import Peer
+from ckptd.api.requests import (
+    AnyStart,
+    EventsQuery,
+    NoQuery,
+    PatternQuery,
+    PinRequest,
+    PolicyRequest,
+    RunQuery,
+    ShutdownRequest,
+    VolumeQuery,
+)
+from ckptd.api.schemas import EventBody, HealthBody, OperationBody
+from ckptd.api.sse import Message, Stream
+from ckptd.domain.model import (
+    CheckpointReport,
+    EffectivePolicy,
+    EventRecord,
+    NodeReport,
+    Operation,
+    OperationKind,
+    PolicyRow,
+    RunReport,
+    ShutdownReport,
+)
+
+_ANYONE_STARTS = frozenset({OperationKind.PREFETCH, OperationKind.FLUSH, OperationKind.VERIFY})
+"""Restoring writes anywhere with the daemon's rights, so it is not among them."""
+
+_REMEMBERED = 1000
+"""Operations whose starter is known; the oldest are forgotten first."""
+
+
+@dataclass(slots=True)
+class Starters:
+    """Who started which operation, so that they may cancel it. Lost with the worker: then only the owner may."""
+
+    uids: dict[int, int] = field(default_factory=dict)
+
+    def remember(self, operation: int, uid: int) -> None:
+        self.uids[operation] = uid
+        if len(self.uids) > _REMEMBERED:
+            del self.uids[next(iter(self.uids))]
+
+
+Query = TypeVar("Query")
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Query, Content]):
+    """One request, authorised and validated."""
+
+    peer: Peer
+    starters: Starters
+    path: dict[str, Any]
+    query: Query
+    body: Content
+    last_event_id: int | None
+
+
+Plain = Call[NoQuery, None]
+
+
+async def health(_node: Node, _call: Plain) -> HealthBody:
+    return HealthBody(ok=True, version=ckptd.__version__, pid=os.getpid())
+
+
+async def status(node: Node, _call: Plain) -> NodeReport:
+    return await node.report()
+
+
+async def runs(node: Node, call: Call[VolumeQuery, None]) -> list[RunReport]:
+    return await node.runs(call.query.volume)
+
+
+async def checkpoints(node: Node, call: Call[VolumeQuery, None]) -> list[CheckpointReport]:
+    return await node.checkpoints(call.query.volume, call.path["run"])
+
+
+async def latest(node: Node, call: Call[VolumeQuery, None]) -> CheckpointReport:
+    return await node.latest(call.query.volume, call.path["run"])
+
+
+async def start(node: Node, call: Call[NoQuery, AnyStart]) -> Operation:
+    kind, wanted = OperationKind(call.body.kind), call.body
+    if kind not in _ANYONE_STARTS:
+        call.peer.require_owner(kind)
+    # The validator turned the text into a CheckpointId; the annotation says what comes in over the wire.
+    target: Any = wanted.target
+    operation = await node.start(kind, wanted.volume, target, wanted.arguments.texts())
+    call.starters.remember(operation.id, call.peer.uid)
+    return operation
+
+
+async def operations(node: Node, _call: Plain) -> list[Operation]:
+    return await node.operations()
+
+
+async def operation(node: Node, call: Plain) -> Operation:
+    return await node.operation(call.path["id"])
+
+
+async def cancel(node: Node, call: Plain) -> Operation:
+    if call.starters.uids.get(call.path["id"]) != call.peer.uid:
+        call.peer.require_owner("cancel what somebody else started")
+    return await node.cancel(call.path["id"])
+
+
+async def follow(node: Node, call: Plain) -> Stream:
+    """The first state is awaited before the answer begins, so that an unknown operation is a plain 404."""
+    states = node.follow(call.path["id"])
+    first = await anext(states)
+
+    async def messages() -> AsyncIterator[Message]:
+        yield _operation_message(first)
+        async for state in states:
+            yield _operation_message(state)
+
+    return Stream(messages())
+
+
+def _operation_message(state: Operation) -> Message:
+    return Message("operation", OperationBody.model_validate(state).model_dump_json())
+
+
+async def pin(node: Node, call: Call[NoQuery, PinRequest]) -> CheckpointReport:
+    target: Any = call.body.target  # a CheckpointId, as in `start`
+    return await node.pin(call.body.volume, target, call.body.on)
+
+
+async def policies(node: Node, call: Call[VolumeQuery, None]) -> list[PolicyRow]:
+    return await node.policies(call.query.volume)
+
+
+async def effective_policy(node: Node, call: Call[RunQuery, None]) -> EffectivePolicy:
+    return await node.effective_policy(call.query.volume, call.query.run)
+
+
+async def set_policy(node: Node, call: Call[NoQuery, PolicyRequest]) -> PolicyRow:
+    return await node.set_policy(call.body.volume, call.body.pattern, call.body.texts())
+
+
+async def unset_policy(node: Node, call: Call[PatternQuery, None]) -> None:
+    await node.unset_policy(call.query.volume, call.query.pattern)
+
+
+async def events(node: Node, call: Call[EventsQuery, None]) -> list[EventRecord] | Stream:
+    if not call.query.follow:
+        return await node.events(call.query.after, call.query.limit)
+    after = call.query.after if call.last_event_id is None else call.last_event_id
+    return Stream(_event_messages(node, after))
+
+
+async def _event_messages(node: Node, after: int) -> AsyncIterator[Message]:
+    async for record in node.follow_events(after):
+        yield Message("event", EventBody.model_validate(record).model_dump_json(), record.id)
+
+
+async def shutdown(node: Node, call: Call[NoQuery, ShutdownRequest]) -> ShutdownReport:
+    return await node.shutdown(call.body.flush, call.body.timeout, call.body.evict)
+
+
+async def metrics(node: Node, _call: Plain) -> bytes:
+    return await node.metrics()

@@ -1,0 +1,108 @@
+"""What the API asks of the daemon. The engine implements it; tests script it.
+
+`volume` is None where the caller named none: the only volume is meant, and with several served `UsageError` lists
+them (lists of runs then cover all volumes). Unknown volumes, runs, checkpoints and operations raise `NotKnown` naming
+the thing.
+Names are relative paths as in `ckptd.domain.names` (surrogates allowed): the API does the translation to keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from ckptd.domain.model import (
+    CheckpointReport,
+    EffectivePolicy,
+    EventRecord,
+    NodeReport,
+    Operation,
+    OperationKind,
+    PolicyRow,
+    RunReport,
+    ShutdownReport,
+)
+from ckptd.domain.names import CheckpointId
+
+
+class Node(Protocol):
+    async def report(self) -> NodeReport: ...
+
+    async def runs(self, volume: str | None) -> list[RunReport]:
+        """By volume and name."""
+        ...
+
+    async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
+        """Newest step first."""
+        ...
+
+    async def latest(self, volume: str | None, run: str) -> CheckpointReport:
+        """The newest restorable one; NotKnown when there is none."""
+        ...
+
+    async def start(
+        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
+    ) -> Operation:
+        """Starts work and returns at once; already finished where there was nothing to do.
+
+        Refuses before it starts what cannot be: NotKnown, IntegrityError for a torn step, OnlyCopy, NoRoom, UsageError.
+        `target` is None for a flush of the whole volume (of all volumes when `volume` is None too).
+        Arguments, absent when not asked for: seconds are decimal numbers, flags are `"true"`.
+        prefetch: `to` (`ram`|`nvme`, always there), `match`, `ttl`, `timeout`; flush: `timeout`;
+        verify: `remote`; restore: `dest` (absolute path); remove: `remote`; evict: `force`.
+        """
+        ...
+
+    async def operation(self, operation: int) -> Operation: ...
+
+    async def operations(self) -> list[Operation]:
+        """Running ones and the recently finished, oldest first."""
+        ...
+
+    async def cancel(self, operation: int) -> Operation:
+        """Asks a running operation to stop; a finished one is returned as it is."""
+        ...
+
+    def follow(self, operation: int) -> AsyncIterator[Operation]:
+        """The present state at once, then on change; ends after the final one. An async generator: NotKnown is raised
+        by the first step.
+        """
+        ...
+
+    async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport: ...
+
+    async def policies(self, volume: str | None) -> list[PolicyRow]:
+        """In the order in which they apply, the most specific last."""
+        ...
+
+    async def effective_policy(self, volume: str | None, run: str) -> EffectivePolicy:
+        """Also for a run that does not exist yet."""
+        ...
+
+    async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
+        """Adds or replaces the given keys of the pattern. UsageError names an unknown key or a bad value."""
+        ...
+
+    async def unset_policy(self, volume: str | None, pattern: str) -> None: ...
+
+    async def events(self, after: int, limit: int) -> list[EventRecord]:
+        """At most `limit` records with an id above `after`, newest last; the newest `limit` ones when `after` is 0."""
+        ...
+
+    def follow_events(self, after: int) -> AsyncIterator[EventRecord]:
+        """All records with an id above `after`, then new ones as they come; never ends by itself."""
+        ...
+
+    async def shutdown(self, flush: bool, timeout: float | None, evict: bool) -> ShutdownReport:
+        """Starts to stop the daemon and returns at once.
+
+        With `flush` a flush operation runs first (every volume); the daemon stops after it is DONE, and goes on serving
+        when it ends otherwise: failed, cancelled, or not done within `timeout` seconds (None: `node.shutdown_timeout`).
+        Without, it stops right away.
+        `evict` drops the tier copies of everything durable before the end, so that the node is left empty.
+        """
+        ...
+
+    async def metrics(self) -> bytes:
+        """Prometheus text format 0.0.4."""
+        ...

@@ -1,0 +1,146 @@
+"""The one table of what the API answers. Server and OpenAPI document are both made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from ckptd.api import calls
+from ckptd.api.node import Node
+from ckptd.api.peers import Caller
+from ckptd.api.requests import (
+    START,
+    EventsQuery,
+    Identifier,
+    NoQuery,
+    PatternQuery,
+    PinRequest,
+    PolicyRequest,
+    Request,
+    Run,
+    RunQuery,
+    ShutdownRequest,
+    VolumeQuery,
+)
+from ckptd.api.schemas import (
+    CheckpointBody,
+    EffectivePolicyBody,
+    EventBody,
+    HealthBody,
+    OperationBody,
+    PolicyBody,
+    RunBody,
+    ShutdownBody,
+    StatusBody,
+)
+from ckptd.domain import errors
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
+class NoPath(Request):
+    pass
+
+
+class RunPath(Request):
+    run: Run
+
+
+class OperationPath(Request):
+    id: Annotated[Identifier, Field(description="From the answer that started it")]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: Method
+    path: str
+    name: str
+    """`operationId` of the OpenAPI document."""
+    summary: str
+    call: Callable[[Node, Any], Awaitable[Any]]
+    response: Any
+    """A type for a JSON body, `bytes` for plain text, None for 204."""
+    caller: Caller = Caller.ANYONE
+    parameters: type[BaseModel] = NoPath
+    query: type[BaseModel] = NoQuery
+    body: Any = None
+    """What the body must validate as; None: there is none."""
+    status: int = 200
+    raises: tuple[type[errors.CkptdError], ...] = ()
+    """Beside UsageError and NotAllowed, which every route can answer with."""
+    streams: bool = False
+    """It can answer with `text/event-stream`."""
+
+
+_ASKS_FOR = (errors.NotKnown,)
+_WORKS = (
+    errors.NotKnown, errors.NotInTime, errors.IntegrityError, errors.NoRoom, errors.RemoteError, errors.StateUnusable,
+)  # fmt: skip
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/health", "health", "Is the daemon serving?", calls.health, HealthBody),
+    Route("GET", "/v1/status", "status", "Everything at a glance", calls.status, StatusBody),
+    Route(
+        "GET", "/v1/runs", "runs", "All runs", calls.runs, list[RunBody],
+        query=VolumeQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/runs/{run}/checkpoints", "checkpoints", "A run's checkpoints, newest step first",
+        calls.checkpoints, list[CheckpointBody], parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/runs/{run}/latest", "latest", "A run's newest restorable checkpoint",
+        calls.latest, CheckpointBody, parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/operations", "operations", "Operations, oldest first", calls.operations, list[OperationBody],
+    ),
+    Route(
+        "POST", "/v1/operations", "start", "Start one; everyone may prefetch, flush and verify, the owner all kinds",
+        calls.start, OperationBody, body=START, status=202, raises=_WORKS,
+    ),
+    Route(
+        "GET", "/v1/operations/{id}", "operation", "An operation", calls.operation, OperationBody,
+        parameters=OperationPath, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/operations/{id}/events", "follow", "Its progress; ends after its final state", calls.follow, None,
+        parameters=OperationPath, raises=_ASKS_FOR, streams=True,
+    ),
+    Route(
+        "POST", "/v1/operations/{id}/cancel", "cancel", "Stop an operation; for who started it, and the owner",
+        calls.cancel, OperationBody, parameters=OperationPath, raises=_ASKS_FOR,
+    ),
+    Route(
+        "PUT", "/v1/pins", "pin", "Keep a checkpoint hot whatever the policy says, or no longer",
+        calls.pin, CheckpointBody, Caller.OWNER, body=PinRequest, raises=_WORKS,
+    ),
+    Route(
+        "GET", "/v1/policies", "policies", "What was set, the most specific pattern last",
+        calls.policies, list[PolicyBody], query=VolumeQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/policies/effective", "effective_policy", "What holds for a run, and where each value came from",
+        calls.effective_policy, EffectivePolicyBody, query=RunQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "PUT", "/v1/policies", "set_policy", "Set keys of a pattern; the others stay",
+        calls.set_policy, PolicyBody, Caller.OWNER, body=PolicyRequest, raises=_ASKS_FOR,
+    ),
+    Route(
+        "DELETE", "/v1/policies", "unset_policy", "Forget a pattern",
+        calls.unset_policy, None, Caller.OWNER, query=PatternQuery, status=204, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/events", "events", "What happened, newest last; `follow` makes it a stream of what is to come",
+        calls.events, list[EventBody], query=EventsQuery, streams=True,
+    ),
+    Route(
+        "POST", "/v1/shutdown", "shutdown", "Flush, then stop; the daemon goes on when the flush does not succeed",
+        calls.shutdown, ShutdownBody, Caller.OWNER, body=ShutdownRequest, status=202, raises=_WORKS,
+    ),
+    Route("GET", "/metrics", "metrics", "Prometheus text format", calls.metrics, bytes),
+)  # fmt: skip

@@ -1,0 +1,226 @@
+"""The JSON of docs/cli.md as pydantic models, built from the reports of `ckptd.domain.model`.
+
+Sizes are integers, times RFC 3339 in UTC. Names that are not clean text travel as keys (`ckptd.domain.names.key_of`),
+both ways, so that what `ls` shows can be asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import Operation
+from ckptd.domain.names import key_of
+
+
+def rfc3339(seconds: float, timespec: str = "seconds") -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def printable(text: str) -> str:
+    """Messages may quote file names that are not UTF-8; JSON cannot carry those bytes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _time(value: object) -> object:
+    return rfc3339(value) if isinstance(value, (int, float)) else value
+
+
+def _precise_time(value: object) -> object:
+    return rfc3339(value, "milliseconds") if isinstance(value, (int, float)) else value
+
+
+def _key(value: object) -> object:
+    return key_of(value) if isinstance(value, str) else value
+
+
+def _printable(value: object) -> object:
+    return printable(value) if isinstance(value, str) else value
+
+
+_DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
+Time = Annotated[str, BeforeValidator(_time), _DATE_TIME]
+PreciseTime = Annotated[str, BeforeValidator(_precise_time), _DATE_TIME]
+Key = Annotated[str, BeforeValidator(_key)]
+Message = Annotated[str, BeforeValidator(_printable)]
+PolicyValues = Annotated[
+    dict[str, int | str],
+    BeforeValidator(lambda values: {key: int(text) if text.isdecimal() else text for key, text in values.items()}),
+]
+"""Numbers as numbers, `sync` and `settle` as text."""
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class RunBody(Body):
+    """A run: what `ls` without arguments lists."""
+
+    volume: str
+    run: Key
+    checkpoints: int
+    committed: int
+    newest_step: int | None
+    newest_state: str | None
+    bytes: int
+    hot_bytes: int
+    durable_bytes: int
+
+
+class CheckpointBody(Body):
+    """A checkpoint: what `ls RUN` lists."""
+
+    volume: str
+    run: Key
+    step: int
+    state: str = Field(description="writing, complete, committed, torn or lost")
+    framework: str
+    files: int
+    bytes: int
+    hot_bytes: int
+    durable_bytes: int
+    tiers: list[str]
+    pinned: bool
+    path: Key
+    written_at: Time
+    committed_at: Time | None
+    reason: Message = Field(description="Why it is torn or lost, or what it still waits for")
+    skipped: bool = Field(description="sync=latest let it go unuploaded: a newer one was complete first")
+
+
+class OperationBody(Body):
+    """Long work: what `prefetch --json`, `flush --json` and `ops --json` print."""
+
+    id: int
+    kind: str
+    state: str = Field(description="running, done, failed, cancelled or timeout")
+    bytes_total: int
+    bytes_done: int
+    seconds: float = Field(description="How long it took, or takes already")
+    error: Message | None
+    target: Key
+    volume: str
+    started_at: Time
+    finished_at: Time | None
+    error_code: str | None
+    hint: Message
+    result: Message | None
+    arguments: dict[str, Message]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_operation(cls, value: Any) -> Any:
+        if not isinstance(value, Operation):
+            return value
+        fields = {name: getattr(value, name) for name in Operation.__dataclass_fields__}
+        until = time.time() if value.finished_at is None else value.finished_at
+        return fields | {"seconds": round(max(0.0, until - value.started_at), 3)}
+
+
+class EventBody(Body):
+    id: int
+    at: PreciseTime
+    level: str = Field(description="info, warning or error")
+    event: str = Field(description="Stable name, e.g. checkpoint.committed")
+    message: Message
+    fields: dict[str, Message]
+
+
+class VolumeBody(Body):
+    name: str
+    path: Key
+    remote: Message
+    front: str
+    passthrough: bool
+    remote_ok: bool
+    remote_error: Message
+    remote_since: Time | None
+    runs: int
+    checkpoints: int
+
+
+class TierBody(Body):
+    name: str
+    path: Key
+    budget_bytes: int
+    effective_budget_bytes: int
+    used_bytes: int
+    pinned_bytes: int
+    huge_pages: bool
+
+
+class ExposureBody(Body):
+    bytes: int
+    files: int
+    oldest_s: float | None
+
+
+class TransfersBody(Body):
+    upload_bytes_per_s: float
+    download_bytes_per_s: float
+    queued_bytes: int
+
+
+class StatusBody(Body):
+    """What `status --json` prints."""
+
+    version: str
+    node: str
+    pid: int
+    uptime_s: float
+    restarts: int
+    volumes: list[VolumeBody]
+    tiers: list[TierBody]
+    exposure: ExposureBody
+    transfers: TransfersBody
+    operations: list[OperationBody]
+    trouble: list[EventBody]
+    supervisor_pid: int
+    state_dir: Key
+
+
+class PolicyBody(Body):
+    volume: str
+    pattern: str
+    values: PolicyValues
+
+
+class EffectivePolicyBody(Body):
+    volume: str
+    run: Key
+    values: PolicyValues
+    sources: dict[str, str]
+
+
+class ShutdownBody(Body):
+    exposure: ExposureBody
+    operation: OperationBody | None
+
+
+class HealthBody(Body):
+    ok: bool
+    version: str
+    pid: int
+
+
+class ErrorDetail(Body):
+    code: str
+    message: Message
+    hint: Message
+    exit_code: int
+
+
+class ErrorBody(Body):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def error_body(error: CkptdError) -> ErrorBody:
+    detail = ErrorDetail(code=error.code, message=error.message, hint=error.hint, exit_code=error.exit_code)
+    return ErrorBody(error=detail)

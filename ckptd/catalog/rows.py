@@ -1,0 +1,126 @@
+"""The catalog's rows as values."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ckptd.domain.model import Attributes, Checksums, Place, Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    place: Place
+    generation: int
+    location: str
+    inode: int = 0
+    mtime_ns: int = 0
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    id: int
+    volume: str
+    path: str
+    run: str
+    step: int | None
+    link: str | None
+    generation: int
+    closed: bool
+    size: int
+    attributes: Attributes
+    changed_at: float
+    defect: str | None
+    checksums: Checksums | None
+    copies: dict[Place, CopyRow] = field(default_factory=dict)
+
+    def copy(self, place: Place) -> CopyRow | None:
+        """The copy there, if it is of the present content."""
+        found = self.copies.get(place)
+        return found if found is not None and found.generation == self.generation else None
+
+    @property
+    def upload_key(self) -> str:
+        """Of the upload of the present content, in the journal."""
+        return f"up/{self.id}/{self.generation}/{self.volume}"
+
+    @property
+    def places(self) -> frozenset[Place]:
+        return frozenset(place for place, copy in self.copies.items() if copy.generation == self.generation)
+
+    @property
+    def durable(self) -> bool:
+        return self.link is not None or self.copy(Place.REMOTE) is not None
+
+    def local(self) -> CopyRow | None:
+        """The fastest tier copy of the present content."""
+        return self.copy(Place.RAM) or self.copy(Place.NVME)
+
+    def stamp(self, copy: CopyRow) -> Stamp:
+        return Stamp(copy.inode, self.size, copy.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    volume: str
+    run: str
+    step: int
+    node: str
+    etag: str
+    committed_at: float
+    body: str
+    forgotten: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PinRow:
+    volume: str
+    run: str
+    step: int
+    tier: Place
+    until: float | None
+
+
+def pack_crc(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+def unpack_crc(blob: bytes) -> int:
+    return int.from_bytes(blob, "big")
+
+
+def pack_parts(parts: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(parts)}Q", *parts)
+
+
+def unpack_parts(blob: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(blob) // 8}Q", blob)
+
+
+FILE_COLUMNS = (
+    "id, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect, "
+    "part_size, parts, crc"
+)
+
+
+def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
+    """From a row in the order of FILE_COLUMNS."""
+    (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
+     part_size, parts, crc) = row  # fmt: skip
+    checksums = None
+    if crc is not None:
+        checksums = Checksums(size, part_size, unpack_parts(parts), unpack_crc(crc))
+    return FileRow(
+        id_, volume, os.fsdecode(path), os.fsdecode(run), step, None if link is None else os.fsdecode(link), generation,
+        bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
+    )  # fmt: skip
+
+
+def copy_row(row: Sequence[Any]) -> CopyRow:
+    """From (place, generation, location, inode, mtime_ns, etag)."""
+    place, generation, location, inode, mtime_ns, etag = row
+    return CopyRow(Place(place), generation, os.fsdecode(location), inode, mtime_ns, etag)

@@ -1,0 +1,129 @@
+-- The catalog of one node. Version: see migrations.py (PRAGMA user_version).
+-- Paths and link targets are BLOBs: file names are bytes, not always UTF-8. Times are seconds since the epoch (REAL).
+-- CRC-64/NVME values are BLOBs of 8 bytes, big-endian: SQLite's integers are signed.
+
+-- Single facts about this catalog.
+CREATE TABLE facts (
+    name  TEXT PRIMARY KEY,   -- 'node': the node's name when the catalog was made; 'ram_tier': marker of the RAM tier that
+                              -- the rows speak of (another marker: that tier was lost, e.g. by a reboot);
+                              -- 'met:<volume>': URL of its remote, once ckptd's mark was seen or made in it
+    value TEXT NOT NULL
+) STRICT;
+
+-- One row a file that has a copy in a tier, that is being written, or that is durable but belongs to no checkpoint.
+-- Files of committed checkpoints that have no local copy left are not here: their manifest describes them.
+CREATE TABLE files (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again; names the NVMe object of a watch volume
+    volume      TEXT    NOT NULL,
+    path        BLOB    NOT NULL,      -- relative to the volume
+    run         BLOB    NOT NULL,      -- derived from path by the layouts; here for the index
+    step        INTEGER,               -- NULL: belongs to no step (a loose file)
+    link        BLOB,                  -- target of a symbolic link of the job's; NULL: a regular file
+    generation  INTEGER NOT NULL,      -- counts contents, from 1; a copy of an older generation is worth nothing
+    closed      INTEGER NOT NULL,      -- 0: its writer has it open; 1: closed since
+    size        INTEGER NOT NULL,      -- bytes, of the present generation; of an open file: as last seen
+    mode        INTEGER NOT NULL,      -- permission bits
+    uid         INTEGER NOT NULL,
+    gid         INTEGER NOT NULL,
+    mtime_ns    INTEGER NOT NULL,
+    changed_at  REAL    NOT NULL,      -- when it was last written, closed, or renamed, by our clock
+    defect      TEXT,                  -- why the content cannot be whole (cut short, …); NULL: nothing wrong was found
+    part_size   INTEGER,               -- of `parts`; NULL: no checksum of this generation was taken yet
+    parts       BLOB,                  -- CRC-64/NVME of each part, 8 bytes each
+    crc         BLOB,                  -- of the whole content
+    UNIQUE (volume, path)
+) STRICT;
+CREATE INDEX files_by_unit ON files (volume, run, step);
+
+-- Where whole copies of a file are.
+CREATE TABLE copies (
+    file       INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+    place      TEXT    NOT NULL,       -- 'ram', 'nvme' or 'remote'
+    generation INTEGER NOT NULL,       -- of which content; others than files.generation are stale
+    location   BLOB    NOT NULL,       -- tier: absolute path of the content; remote: its key
+    inode      INTEGER NOT NULL,       -- stamp of the content in the tier; 0 in the remote
+    mtime_ns   INTEGER NOT NULL,       -- stamp; 0 in the remote
+    etag       TEXT    NOT NULL,       -- version in the remote; '' in a tier
+    PRIMARY KEY (file, place)
+) STRICT;
+CREATE INDEX copies_by_location ON copies (location);
+
+-- Manifests known to be in the remote, of every node. A checkpoint is committed if and only if it has a current one.
+CREATE TABLE manifests (
+    volume       TEXT    NOT NULL,
+    run          BLOB    NOT NULL,
+    step         INTEGER NOT NULL,
+    node         TEXT    NOT NULL,
+    etag         TEXT    NOT NULL,     -- version of the manifest object; tells a refresh what it need not read again
+    committed_at REAL    NOT NULL,
+    body         TEXT    NOT NULL,     -- the manifest itself (docs/remote-layout.md)
+    forgotten    TEXT    NOT NULL DEFAULT '[]',  -- JSON list of keys that the job deleted here since: no longer members
+                                                 -- when the checkpoint is written anew
+    PRIMARY KEY (volume, run, step, node)
+) STRICT;
+
+CREATE TABLE pins (
+    volume TEXT    NOT NULL,
+    run    BLOB    NOT NULL,
+    step   INTEGER NOT NULL,
+    tier   TEXT    NOT NULL,           -- 'ram' or 'nvme': where it is wanted
+    until  REAL,                       -- NULL: until unpinned; else a prefetch's time to live
+    PRIMARY KEY (volume, run, step)
+) STRICT;
+
+CREATE TABLE policies (
+    volume   TEXT NOT NULL,
+    pattern  TEXT NOT NULL,            -- shell pattern over run names
+    settings TEXT NOT NULL,            -- JSON object: only the keys that were set
+    PRIMARY KEY (volume, pattern)
+) STRICT;
+
+CREATE TABLE operations (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind        TEXT NOT NULL,
+    volume      TEXT NOT NULL,
+    target      TEXT NOT NULL,         -- RUN[@STEP], as a key (domain/names.py); '' means everything
+    arguments   TEXT NOT NULL,         -- JSON object of text values
+    state       TEXT NOT NULL,         -- running, done, failed, cancelled, timeout
+    bytes_total INTEGER NOT NULL,
+    bytes_done  INTEGER NOT NULL,
+    started_at  REAL NOT NULL,
+    finished_at REAL,                  -- NULL while running; a running one found at start is begun again
+    error       TEXT,                  -- NULL: none
+    error_code  TEXT,
+    hint        TEXT NOT NULL DEFAULT '',
+    result      TEXT
+) STRICT;
+
+CREATE TABLE events (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      REAL NOT NULL,
+    level   TEXT NOT NULL,             -- info, warning or error
+    event   TEXT NOT NULL,             -- stable name
+    message TEXT NOT NULL,
+    fields  TEXT NOT NULL              -- JSON object of text values
+) STRICT;
+
+-- Transfers that were begun: a killed daemon goes on where it was.
+CREATE TABLE unfinished (
+    key       TEXT PRIMARY KEY,        -- which transfer: 'up/<file>/<generation>/<volume>' or 'down/<file>/<generation>'
+    upload_id TEXT NOT NULL,           -- the store's; '' for a download
+    part_size INTEGER NOT NULL,
+    size      INTEGER NOT NULL,
+    detail    TEXT NOT NULL            -- the transfer engine's own
+) STRICT;
+CREATE TABLE unfinished_parts (
+    key    TEXT NOT NULL REFERENCES unfinished (key) ON DELETE CASCADE,
+    number INTEGER NOT NULL,           -- from 1
+    size   INTEGER NOT NULL,
+    tag    TEXT NOT NULL,
+    crc    BLOB NOT NULL,
+    PRIMARY KEY (key, number)
+) STRICT;
+
+-- Objects of ours in a remote that nothing describes any more: deleted when the remote is reachable.
+CREATE TABLE leftovers (
+    volume TEXT NOT NULL,
+    key    TEXT NOT NULL,
+    PRIMARY KEY (volume, key)
+) STRICT;

@@ -1,0 +1,1 @@
+"""The words of docs/architecture.md as frozen types; no I/O."""

@@ -1,0 +1,272 @@
+"""Volumes, tiers, files, copies, checkpoints, operations. Sizes are bytes, times seconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Place(StrEnum):
+    """Where a copy can be."""
+
+    RAM = "ram"
+    NVME = "nvme"
+    REMOTE = "remote"
+
+
+TIERS = (Place.RAM, Place.NVME)
+"""Fast local places, fastest first."""
+
+
+class CheckpointState(StrEnum):
+    WRITING = "writing"  # files are open, missing, or the settle time is not over
+    COMPLETE = "complete"  # all files closed and its framework (or the settle time) says it is whole; restorable here
+    COMMITTED = "committed"  # complete, all files durable, manifest in the remote; restorable anywhere
+    TORN = "torn"  # its writer stopped half way; shown, never offered
+    LOST = "lost"  # at least one file has no whole copy anywhere any more
+
+
+RESTORABLE = frozenset({CheckpointState.COMPLETE, CheckpointState.COMMITTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What identifies a file's content without reading it. Equal stamps before and after a read: it did not change."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """CRC-64/NVME of a file, part by part and combined."""
+
+    size: int
+    part_size: int
+    """Every part but the last has this length; a file of 0 bytes has no part."""
+    parts: tuple[int, ...]
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """A part that the other side has acknowledged."""
+
+    number: int
+    """From 1."""
+    size: int
+    tag: str
+    crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A transfer that was begun; with it, another process goes on instead of starting again."""
+
+    upload_id: str
+    """The store's; "" for a download."""
+    part_size: int
+    size: int
+    parts: tuple[PartDone, ...] = ()
+    detail: str = ""
+    """The transfer engine's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    mode: int
+    """Permission bits only (`stat.S_IMODE`)."""
+    uid: int
+    gid: int
+    mtime_ns: int
+
+
+class OperationKind(StrEnum):
+    PREFETCH = "prefetch"
+    FLUSH = "flush"
+    VERIFY = "verify"
+    RESTORE = "restore"
+    REMOVE = "remove"
+    EVICT = "evict"
+
+
+class OperationState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Long work a user asked for."""
+
+    id: int
+    kind: OperationKind
+    target: str
+    """`RUN[@STEP]`, or the volume's name where everything is meant."""
+    volume: str
+    state: OperationState
+    bytes_total: int
+    bytes_done: int
+    started_at: float
+    finished_at: float | None = None
+    error: str | None = None
+    error_code: str | None = None
+    """`code` of the CkptdError that ended it; decides the CLI's exit code."""
+    hint: str = ""
+    result: str | None = None
+    """What a person wants to see at the end, e.g. the path that is hot now."""
+    arguments: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReport:
+    """A checkpoint as `ls` shows it (docs/cli.md)."""
+
+    volume: str
+    run: str
+    step: int
+    state: CheckpointState
+    framework: str
+    files: int
+    bytes: int
+    hot_bytes: int
+    durable_bytes: int
+    tiers: tuple[str, ...]
+    pinned: bool
+    path: str
+    written_at: float
+    committed_at: float | None
+    reason: str = ""
+    """Why it is torn or lost, or what it still waits for."""
+    skipped: bool = False
+    """`sync = latest` let it go unuploaded because a newer one was complete first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run as `ls` without arguments shows it."""
+
+    volume: str
+    run: str
+    checkpoints: int
+    """How many are known, whatever their state."""
+    committed: int
+    """How many of them are committed."""
+    newest_step: int | None
+    """None: files, but no checkpoint yet."""
+    newest_state: CheckpointState | None
+    bytes: int
+    """Of all its checkpoints, wherever they are."""
+    hot_bytes: int
+    durable_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """What a user set for the runs that match a pattern."""
+
+    volume: str
+    pattern: str
+    values: dict[str, str]
+    """Keys and spelling of `[volumes.policy]`: `{"keep_hot": "2", "settle": "2s"}`; only what was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectivePolicy:
+    """What holds for one run after all patterns and defaults were merged, key by key."""
+
+    volume: str
+    run: str
+    values: dict[str, str]
+    """Every key of `[volumes.policy]`."""
+    sources: dict[str, str]
+    """Where each value came from: a pattern, `config` or `default`."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    name: str
+    path: str
+    remote: str
+    front: str
+    passthrough: bool
+    remote_ok: bool
+    remote_error: str
+    remote_since: float | None
+    """When the remote became unreachable; None while it is fine."""
+    runs: int
+    checkpoints: int
+
+
+@dataclass(frozen=True, slots=True)
+class TierReport:
+    name: str
+    path: str
+    budget_bytes: int
+    effective_budget_bytes: int
+    """Below `budget_bytes` while memory pressure shrinks the tier."""
+    used_bytes: int
+    pinned_bytes: int
+    huge_pages: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    bytes: int
+    files: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    upload_bytes_per_s: float
+    download_bytes_per_s: float
+    queued_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    id: int
+    at: float
+    level: str
+    """`info`, `warning` or `error`."""
+    event: str
+    """Stable name, e.g. `checkpoint.committed`."""
+    message: str
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """`status`."""
+
+    version: str
+    node: str
+    pid: int
+    uptime_s: float
+    restarts: int
+    volumes: tuple[VolumeReport, ...]
+    tiers: tuple[TierReport, ...]
+    exposure: Exposure
+    transfers: TransferReport
+    operations: tuple[Operation, ...]
+    trouble: tuple[EventRecord, ...]
+    """The newest warnings and errors."""
+    supervisor_pid: int = 0
+    """The process that goes last when the daemon stops; `pid` is the worker's. 0: there is none."""
+    state_dir: str = ""
+    """Where catalog and log are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """The answer to a request to stop."""
+
+    exposure: Exposure
+    """What a loss of the node would cost at this moment."""
+    operation: Operation | None
+    """The flush that has to be done before the daemon stops; None: it stops at once."""

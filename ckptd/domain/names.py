@@ -1,0 +1,57 @@
+"""Names: of checkpoints (`run-42@1200`), of files, and of the keys they have in a remote.
+
+A *relative path* is text as `os.fsdecode` gives it: `/`-separated, relative to the volume, invalid UTF-8 carried as
+surrogates. A *key* is what a store accepts and JSON can carry: the path itself wherever that is possible.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from ckptd.domain.errors import UsageError
+
+_ESCAPE = re.compile(rb"%(?=[0-9A-F]{2})|[\x00-\x1f\x7f\\]")
+_INVALID = re.compile(r"[\udc80-\udcff\ufffe\uffff]")
+
+
+def key_of(path: str) -> str:
+    r"""The remote key of a relative path: the path, with only what a store cannot hold percent-encoded.
+
+    Control characters (XML 1.0 listings cannot carry them), backslashes (SeaweedFS stores them as `/`) and bytes that
+    are not UTF-8 become `%XX`; a `%` that would read as such an escape becomes `%25`, so that two names never share a
+    key. `a b/ü.pt` stays itself, `a\n` is `a%0A`.
+    """
+    escaped = _ESCAPE.sub(lambda m: b"%%%02X" % m[0][0], os.fsencode(path))
+    text = os.fsdecode(escaped)
+    return _INVALID.sub(lambda m: "".join(f"%{byte:02X}" for byte in os.fsencode(m[0])), text)
+
+
+def path_of(key: str) -> str:
+    """The inverse of `key_of`."""
+    raw = os.fsencode(key)
+    return os.fsdecode(re.sub(rb"%[0-9A-F]{2}", lambda m: unquote_to_bytes(m[0]), raw))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CheckpointId:
+    """`run-42@1200`; step None: the newest restorable one, or all of a run's, as the command says."""
+
+    run: str
+    step: int | None = None
+
+    def __str__(self) -> str:
+        return self.run if self.step is None else f"{self.run}@{self.step}"
+
+    @classmethod
+    def parse(cls, text: str) -> CheckpointId:
+        run, at, step = text.rpartition("@")
+        if not at:
+            run, step = text, ""
+        elif not re.fullmatch(r"[0-9]+", step):
+            raise UsageError(f"'{text}' names no checkpoint: after '@' comes a step number", hint="e.g. run-42@1200")
+        if not run or "/" in run:
+            raise UsageError(f"'{text}' names no run: a run is one folder of the volume", hint="see: ckptctl ls")
+        return cls(run, int(step) if step else None)

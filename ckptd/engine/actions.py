@@ -1,0 +1,32 @@
+"""The planner's actions, each bound to the part that carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptd.engine.committing import Committing
+from ckptd.engine.context import Context
+from ckptd.engine.hydrating import Hydrating
+from ckptd.engine.moving import Moving
+from ckptd.engine.retention import Retention
+from ckptd.engine.uploading import Uploading
+from ckptd.policy.policy import Policy
+
+
+class Actions:
+    def __init__(self, context: Context) -> None:
+        self.uploading = Uploading(context)
+        self.committing = Committing(context)
+        self.hydrating = Hydrating(context)
+        self.moving = Moving(context, self.hydrating)
+        self.retention = Retention(context, self.moving)
+        self.upload = self.uploading.upload
+        self.uncommit = self.committing.uncommit
+        self.demote = self.moving.demote
+        self.promote = self.moving.promote
+        self.evict = self.moving.evict
+        self.abandon = self.retention.abandon
+        self.prune = self.retention.prune
+
+    async def commit(self, volume: str, run: str, step: int, policies: Mapping[tuple[str, str], Policy]) -> None:
+        await self.committing.commit(volume, run, step, policies[volume, run])

@@ -1,0 +1,44 @@
+"""Looks whether what the catalog calls durable is still in the remote: other nodes write, prune and delete there too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptd.catalog import FileRow
+from ckptd.domain.errors import SourceChanged
+from ckptd.domain.model import Place
+from ckptd.engine.context import Context
+from ckptd.engine.volume import Volume
+from ckptd.transfer.side_by_side import side_by_side
+
+_AT_A_TIME = 16
+
+
+async def still_there(context: Context, volume: Volume, rows: Sequence[FileRow]) -> None:
+    """Compares size and version of each file's object with what was confirmed when it was sent.
+
+    What is not there any more is not durable: its remote copy is forgotten (so it is sent again) and SourceChanged raised.
+    Raises RemoteError.
+    """
+    gone: list[FileRow] = []
+
+    async def look(row: FileRow) -> None:
+        copy = row.copy(Place.REMOTE)
+        if copy is None:
+            return
+        found = await context.transfers.head(volume.remote, copy.location)
+        if found is None or found.size != row.size or (copy.etag and found.etag != copy.etag):
+            await context.catalog.files.drop_copy(row.id, Place.REMOTE)
+            gone.append(row)
+
+    await side_by_side(rows, look, _AT_A_TIME)
+    if gone:
+        await context.event(
+            "warning",
+            "copy.gone",
+            f"{len(gone)} objects are not what was sent, e.g. {gone[0].path}: another node wrote or deleted them",
+            volume=volume.name,
+            path=gone[0].path,
+        )
+        context.wake()
+        raise SourceChanged(f"{gone[0].path} is not in the remote any more as it was sent")

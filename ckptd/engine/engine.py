@@ -1,0 +1,181 @@
+"""The engine as a whole: what runs while the daemon serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from ckptd.domain.changes import Change, Lost, Trouble
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import OperationKind, Place
+from ckptd.engine.actions import Actions
+from ckptd.engine.context import Context
+from ckptd.engine.flushing import Flushing
+from ckptd.engine.observer import Observer
+from ckptd.engine.operations import Operations
+from ckptd.engine.prefetching import Choosing, Prefetching
+from ckptd.engine.reaching import Reaching
+from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.removing import Removing
+from ckptd.engine.restoring import Restoring
+from ckptd.engine.staging import clear_staging
+from ckptd.engine.verifying import Verifying
+from ckptd.engine.volume import Volume
+from ckptd.tiers.pressure import PSI_FILE, Shrinkage, read_psi, shrink
+
+log = structlog.get_logger()
+
+_BATCH = 512
+"""Changes handled in one go."""
+_HOUSEKEEPING_S = 1.0
+_LEFTOVERS_S = 10.0
+_STAGING_S = 60.0
+
+
+class Engine:
+    def __init__(self, context: Context, *, ahead: int, psi_file: str = PSI_FILE) -> None:
+        self.context = context
+        self.actions = Actions(context)
+        self.reconciler = Reconciler(context, self.actions, ahead=ahead)
+        self.choosing = Choosing(context, self.reconciler)
+        self.reaching = Reaching(context)
+        self._psi_file = psi_file
+        self._shrinkage = Shrinkage()
+        self._observers = {name: Observer(context, volume) for name, volume in context.volumes.items()}
+        self._inboxes: dict[str, asyncio.Queue[Change]] = {name: asyncio.Queue() for name in context.volumes}
+        actions = self.actions
+        prefetching = Prefetching(context, self.choosing, self.reconciler, actions.hydrating)
+        removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
+        self.operations = Operations(
+            context,
+            {
+                OperationKind.PREFETCH: prefetching.prefetch,
+                OperationKind.FLUSH: Flushing(context, self.reconciler, actions.uploading).flush,
+                OperationKind.VERIFY: Verifying(context, self.choosing, actions.hydrating).verify,
+                OperationKind.RESTORE: Restoring(context, self.choosing).restore,
+                OperationKind.REMOVE: removing.remove,
+                OperationKind.EVICT: removing.evict,
+            },
+        )
+
+    def report_for(self, volume: Volume) -> Callable[[Change], None]:
+        """What the volume's front calls with each change."""
+        return self._inboxes[volume.name].put_nowait
+
+    async def observed(self) -> None:
+        """Returns when everything that fronts have reported so far is in the catalog."""
+        for inbox in self._inboxes.values():
+            await inbox.join()
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Starts everything in `group`; cancelling the group ends it."""
+        context = self.context
+        context.group = group
+        for name in self._inboxes:
+            context.spawn(self._observe(name), f"observe {name}")
+        context.spawn(self._keep_house(), "housekeeping")
+        context.spawn(self._clear_leftovers(), "leftovers")
+        context.spawn(self._clear_staging(), "staging")
+        context.spawn(self.reaching.run(), "reaching")
+        await self.observed()
+        await self.reconciler.look()
+        context.spawn(self.reconciler.run(), "reconciler")
+        await self.operations.resume()
+
+    async def _observe(self, name: str) -> None:
+        inbox, observer = self._inboxes[name], self._observers[name]
+        while True:
+            batch = [await inbox.get()]
+            while len(batch) < _BATCH and not inbox.empty():
+                batch.append(inbox.get_nowait())
+            await self._told(name, batch)
+            await self._handled(name, observer, batch)
+            for _ in batch:
+                inbox.task_done()
+
+    async def _handled(self, name: str, observer: Observer, batch: list[Change]) -> None:
+        """A catalog that cannot be written (its disk is full) delays what happened, it does not lose it. A file that cannot
+        be looked at (its disk fails) must not keep the others from being seen.
+        """
+        wait = 0.5
+        while True:
+            try:
+                await observer.handle(batch)
+            except CkptdError as error:
+                log.error("observe.failed", error=error.message, hint=error.hint, again_in_s=wait)
+                await asyncio.sleep(wait)
+                wait = min(30.0, wait * 2)
+            except OSError as error:
+                if len(batch) == 1:
+                    await self._passed_over(name, batch[0], error)
+                else:
+                    for change in batch:
+                        await self._handled(name, observer, [change])
+                return
+            else:
+                return
+
+    async def _passed_over(self, volume: str, change: Change, error: OSError) -> None:
+        log.warning("observe.passed_over", change=repr(change)[:300], error=str(error)[:300])
+        message = f"a change in volume {volume} was passed over: {error.strerror or error}"
+        hint = "the daemon's log names the path; the next start looks at it again"
+        with contextlib.suppress(CkptdError):
+            await self.context.event("warning", "front.trouble", message, volume=volume, hint=hint)
+
+    async def _told(self, volume: str, batch: list[Change]) -> None:
+        """What the front says about itself."""
+        for change in batch:
+            if isinstance(change, Lost):
+                message = f"volume {volume} is not watched any more: {change.reason}"
+                await self.context.event("error", "front.lost", message, volume=volume, hint="ckptctl down, then up")
+            elif isinstance(change, Trouble):
+                await self.context.event("warning", "front.trouble", change.message, volume=volume, hint=change.hint)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            self._follow_pressure()
+            with contextlib.suppress(CkptdError, OSError):
+                await self._look_at_open_files()
+
+    async def _clear_leftovers(self) -> None:
+        """On its own: a remote that does not answer must not keep the house waiting."""
+        while True:
+            await asyncio.sleep(_LEFTOVERS_S)
+            with contextlib.suppress(CkptdError):
+                await self.actions.retention.clear_leftovers()
+
+    async def _clear_staging(self) -> None:
+        while True:
+            await asyncio.sleep(_STAGING_S)
+            with contextlib.suppress(CkptdError, OSError):
+                await clear_staging(self.context)
+
+    def _follow_pressure(self) -> None:
+        tier = self.context.tiers.get(Place.RAM)
+        if tier is None:
+            return
+        loop = asyncio.get_running_loop()
+        before = self._shrinkage.factor
+        self._shrinkage = shrink(self._shrinkage, read_psi(self._psi_file), loop.time())
+        tier.factor = self._shrinkage.factor
+        if tier.factor != before:
+            level = "warning" if tier.factor < before else "info"
+            message = f"memory pressure: the RAM tier may hold {tier.factor:.0%} of its budget"
+            self.context.spawn(self._pressure_event(level, message), "pressure event")
+            self.context.wake()
+
+    async def _pressure_event(self, level: str, message: str) -> None:
+        await self.context.event(level, "tier.pressure", message, tier="ram")
+
+    async def _look_at_open_files(self) -> None:
+        for name, observer in self._observers.items():
+            rows = [
+                row for unit in self.reconciler.view.units if unit.volume == name for row in unit.rows if not row.closed
+            ]
+            if rows:
+                await observer.look_at_open(rows)
+                self.context.wake()

@@ -1,0 +1,69 @@
+"""Waits until everything named is durable and committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptd.domain.errors import NotKnown
+from ckptd.domain.model import CheckpointState
+from ckptd.domain.names import CheckpointId
+from ckptd.engine.context import Context
+from ckptd.engine.operations import Progress
+from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.units import Unit, settled, skipped
+from ckptd.engine.uploading import Uploading
+from ckptd.policy.policy import Sync
+
+
+class Flushing:
+    def __init__(self, context: Context, reconciler: Reconciler, uploading: Uploading) -> None:
+        self._context = context
+        self._reconciler = reconciler
+        self._uploading = uploading
+
+    async def flush(self, progress: Progress) -> None:
+        """A torn or lost checkpoint counts as flushed once its files are durable: it can never be committed.
+
+        Raises NotKnown for a run or checkpoint that does not exist.
+        """
+        await self._context.catch_up()
+        await self._reconciler.look()
+        self._context.retries.clear()  # a user waits: try at once what waited for its next attempt
+        self._context.wake()
+        at_start: int | None = None
+        while True:
+            units = self._meant(progress)
+            exposed = [unit for unit in units if self.open(unit)]
+            left = sum(unit.bytes - unit.durable_bytes for unit in exposed)
+            at_start = max(left, at_start or 0)
+            sent = sum(self._uploading.sent.get(row.id, 0) for unit in exposed for row in unit.rows)
+            progress.total, progress.done = at_start, max(0, at_start - left + min(sent, left))
+            if not exposed:
+                return
+            async with self._context.changed:
+                await self._context.changed.wait()
+
+    def _meant(self, progress: Progress) -> Sequence[Unit]:
+        operation, view = progress.operation, self._reconciler.view
+        if not operation.target:
+            return [unit for unit in view.units if operation.volume in ("", unit.volume)]
+        target = CheckpointId.parse(operation.target)
+        units = view.run(operation.volume, target.run)
+        if target.step is not None:
+            units = [unit for unit in units if unit.step == target.step]
+        if not units:
+            raise NotKnown(
+                f"there is no {'checkpoint' if target.step is not None else 'run'} {target}", hint="see: ckptctl ls"
+            )
+        return units
+
+    def open(self, unit: Unit) -> bool:
+        """Whether something of it is still to be made durable."""
+        policy = self._reconciler.view.policies[unit.volume, unit.run]
+        if skipped(unit, policy) or unit.state is CheckpointState.LOST:
+            return False
+        if unit.state is CheckpointState.TORN and (policy.sync is Sync.LATEST or unit.committed is not None):
+            return False  # never sent: by policy, or because the remote still has the whole one that it was
+        if any(not row.durable and (settled(row) or not row.closed) for row in unit.rows):
+            return True
+        return unit.step is not None and unit.state in (CheckpointState.COMPLETE, CheckpointState.WRITING)

@@ -1,0 +1,140 @@
+"""Brings files into a tier: downloaded or copied into a private file, verified, then put in place in one step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+
+from ckptd.catalog import CopyRow, FileRow
+from ckptd.catalog.files import NewContent
+from ckptd.domain.errors import CkptdError, Conflict, IntegrityError, NotKnown
+from ckptd.domain.model import Checksums, Place
+from ckptd.engine.context import Context
+from ckptd.engine.leaving import drop_objects
+from ckptd.engine.volume import Volume
+from ckptd.layouts import locate
+from ckptd.manifest import ManifestEntry
+from ckptd.tiers import swap
+from ckptd.tiers.attributes import dress, write_origin
+
+
+def _nothing(_: int) -> None: ...
+
+
+class Hydrating:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def entry(self, volume: Volume, entry: ManifestEntry, to: Place, on_bytes: Callable[[int], None]) -> None:
+        """Makes a file hot that only a manifest describes."""
+        if entry.link is not None:
+            await self._link(volume, entry)
+            return
+        row = await self._context.catalog.files.at(volume.name, entry.path)
+        if row is None:
+            row = await self._adopt_cold(volume, entry)
+        await self.file(row, to, on_bytes)
+
+    async def file(self, row: FileRow, to: Place, on_bytes: Callable[[int], None] = _nothing) -> None:
+        """Makes a file hot in tier `to`. Raises RemoteError, IntegrityError, NoRoom, Conflict."""
+        context = self._context
+        async with context.claimed([row.id], moving_to=to, size=row.size):
+            now = await context.catalog.files.get(row.id)
+            if now is None or now.generation != row.generation:
+                return  # the job wrote it meanwhile: what it wrote is hot
+            volume, local = context.volumes[row.volume], now.local()
+            if local is not None and (local.place is to or to is not Place.RAM or volume.home is not Place.RAM):
+                on_bytes(row.size)
+                return
+            staged = context.tiers[to].staged(f"{row.id}-{row.generation}")
+            await self._fill(volume, now, local, staged, on_bytes)
+            if to is volume.home:
+                placing = self._place_home(volume, now, staged, local)
+            else:
+                placing = self._place_object(volume, now, staged)
+            await context.to_the_end(placing, f"place {row.id}")
+
+    async def _fill(
+        self, volume: Volume, row: FileRow, local: CopyRow | None, staged: str, on_bytes: Callable[[int], None]
+    ) -> None:
+        if local is None:
+            await self._download(volume, row, staged, on_bytes)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staged)  # of an attempt that was killed
+        stamp = row.stamp(local)
+        await self._context.transfers.copy(local.location, stamp, staged, expect=row.checksums, on_bytes=on_bytes)
+
+    async def _download(self, volume: Volume, row: FileRow, staged: str, on_bytes: Callable[[int], None]) -> None:
+        remote = row.copy(Place.REMOTE)
+        if remote is None or row.checksums is None:
+            raise NotKnown(f"no copy is left of {row.path}", hint="ckptctl ls shows what is restorable")
+        await self._context.transfers.download(
+            volume.remote, remote.location, staged, checksums=row.checksums,
+            journal_key=f"down/{row.id}/{row.generation}", on_bytes=on_bytes,
+        )  # fmt: skip
+
+    async def _place_home(self, volume: Volume, row: FileRow, staged: str, local: CopyRow | None) -> None:
+        files = self._context.catalog.files
+        try:
+            if local is not None:
+                stamp = await asyncio.to_thread(
+                    swap.relink, volume.root, row.path, staged, local.location, row.stamp(local), row.attributes
+                )
+            else:
+                stamp = swap.put_in_place(staged, volume.root, row.path, row.attributes)
+        except CkptdError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            raise
+        copy = CopyRow(volume.home, row.generation, volume.locate(row.path), stamp.inode, stamp.mtime_ns)
+        async with self._context.catalog.transaction():
+            await files.put_copy(row.id, copy)
+            if local is not None:
+                await files.drop_copy(row.id, local.place, local.generation)
+        if local is not None:
+            await drop_objects(self._context, volume, [row])
+
+    async def _place_object(self, volume: Volume, row: FileRow, staged: str) -> None:
+        location = volume.object_path(row.id)
+        if await self._context.catalog.files.is_used(location):
+            raise Conflict(f"the job copied the link of an older content of {row.path}", hint="prefetch it --to ram")
+        done = dress(staged, row.attributes)
+        write_origin(staged, row.path)
+        os.replace(staged, location)
+        copy = CopyRow(Place.NVME, row.generation, location, done.inode, done.mtime_ns)
+        await self._context.catalog.files.put_copy(row.id, copy)
+        swap.link_in(volume.root, row.path, location)
+
+    async def _adopt_cold(self, volume: Volume, entry: ManifestEntry) -> FileRow:
+        """A row for a file that is only in the remote."""
+        files, sums = self._context.catalog.files, entry.checksums
+        if sums is None:
+            raise IntegrityError(f"the manifest has no checksum of {entry.key}")
+        where = locate(entry.path)
+        # When it was written, not when it came here: which of two files is the younger decides whether a marker speaks for it.
+        at = min(self._context.clock(), entry.attributes.mtime_ns / 1e9)
+        new = NewContent(entry.path, where.run, where.step, None, True, sums.size, entry.attributes, at)
+        async with self._context.catalog.transaction():
+            await files.settle(volume.name, [new])
+            row = await files.at(volume.name, entry.path)
+            if row is None:
+                raise LookupError(entry.path)
+            await self._record_remote(row, sums, entry)
+        row = await files.get(row.id)
+        if row is None:
+            raise LookupError(entry.path)
+        return row
+
+    async def _record_remote(self, row: FileRow, sums: Checksums, entry: ManifestEntry) -> None:
+        files = self._context.catalog.files
+        await files.set_checksums(row.id, row.generation, sums)
+        await files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, entry.key, etag=entry.etag))
+
+    async def _link(self, volume: Volume, entry: ManifestEntry) -> None:
+        """A symbolic link of the job's own."""
+        if entry.link is not None:
+            owner = entry.attributes
+            swap.link_back(volume.root, entry.path, entry.link, owner.uid, owner.gid)

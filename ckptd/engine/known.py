@@ -1,0 +1,145 @@
+"""Manifests known to be in the remotes, in memory (and in the catalog, for a start without the remote)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from ckptd.catalog import Catalog, ManifestRow
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import Place
+from ckptd.engine.volume import Volume
+from ckptd.manifest import Manifest, ManifestEntry
+from ckptd.manifest.store import Listed
+from ckptd.transfer.side_by_side import side_by_side
+
+_READS_AT_A_TIME = 16
+"""A node that is new to a remote has every manifest to read, each a round trip."""
+
+log = structlog.get_logger()
+
+UnitKey = tuple[str, str, int]
+"""Volume, run, step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """All manifests of one checkpoint. Never changed, always replaced: the same object means that nothing changed."""
+
+    by_node: Mapping[str, Manifest] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        """All expected nodes' manifests are there."""
+        return bool(self.by_node) and len(self.by_node) >= max(manifest.nodes for manifest in self.by_node.values())
+
+    @property
+    def first(self) -> Manifest:
+        return next(iter(self.by_node.values()))
+
+    def entries(self) -> dict[str, ManifestEntry]:
+        """By path in the volume."""
+        return {entry.path: entry for manifest in self.by_node.values() for entry in manifest.entries}
+
+    @property
+    def committed_at(self) -> float:
+        return max(manifest.committed_at for manifest in self.by_node.values())
+
+
+class KnownManifests:
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[UnitKey, Committed] = {}
+
+    async def load(self) -> None:
+        for row in await self._catalog.manifests.all():
+            try:
+                self._remember(row, Manifest.from_json(row.body, f"catalog: {row.run}@{row.step}"))
+            except CkptdError as error:  # the remote tells it anew
+                log.warning("manifest.unreadable", run=row.run, step=row.step, error=error.message)
+
+    def _remember(self, row: ManifestRow, manifest: Manifest) -> None:
+        unit = self._known.get((row.volume, row.run, row.step), Committed())
+        self._known[row.volume, row.run, row.step] = Committed(
+            {**unit.by_node, row.node: manifest}, {**unit.versions, row.node: row.etag}, row.forgotten
+        )
+
+    def of(self, volume: str, run: str, step: int) -> Committed | None:
+        return self._known.get((volume, run, step))
+
+    def units(self, volume: str | None = None, run: str | None = None) -> Iterable[tuple[UnitKey, Committed]]:
+        for key, unit in self._known.items():
+            if volume in (None, key[0]) and run in (None, key[1]):
+                yield key, unit
+
+    async def put(self, volume: str, manifest: Manifest, version: str, text: str) -> None:
+        """A manifest that was just written or read: it replaces what was known of that node's."""
+        row = ManifestRow(volume, manifest.run, manifest.step, manifest.node, version, manifest.committed_at, text)
+        await self._catalog.manifests.put(row)
+        self._remember(row, manifest)
+
+    async def delete_all(self, volume: str) -> int:
+        """The volume has another remote now. Returns how many checkpoints were known in the old one."""
+        keys = [key for key, _ in self.units(volume)]
+        for key in keys:
+            await self.delete(*key)
+        return len(keys)
+
+    async def delete(self, volume: str, run: str, step: int) -> None:
+        await self._catalog.manifests.delete(volume, run, step)
+        self._known.pop((volume, run, step), None)
+
+    async def forget_members(self, volume: str, run: str, step: int, keys: Collection[str]) -> None:
+        unit = self._known.get((volume, run, step))
+        if unit is not None:
+            self._known[volume, run, step] = replace(unit, forgotten=unit.forgotten | set(keys))
+            await self._catalog.manifests.forget_members(volume, run, step, keys)
+
+    async def refresh(self, volume: Volume, run: str | None = None, step: int | None = None) -> None:
+        """Looks into the remote for manifests that came or went. Raises RemoteError.
+
+        What was committed or deleted here while the answer was on its way is newer than the answer.
+        """
+        before = dict(self.units(volume.name, run))
+        listed = await volume.manifests.listing(run, step)
+        by_unit: dict[UnitKey, dict[str, Listed]] = defaultdict(dict)
+        for item in listed:
+            by_unit[volume.name, item.run, item.step][item.node] = item
+        for key, unit in before.items():
+            gone = [node for node in unit.by_node if node not in by_unit.get(key, {})]
+            if gone and step in (None, key[2]) and self._known.get(key) is unit:
+                await self._forget_nodes(key, unit, gone)
+        new = [
+            (key, item)
+            for key, nodes in by_unit.items()
+            for item in nodes.values()
+            if self._version(key, item.node) != item.version
+        ]
+        await side_by_side(new, lambda pair: self._read(volume, *pair), _READS_AT_A_TIME)
+
+    async def _forget_nodes(self, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
+        del self._known[key]
+        if left := {name: manifest for name, manifest in unit.by_node.items() if name not in gone}:
+            versions = {name: version for name, version in unit.versions.items() if name not in gone}
+            self._known[key] = replace(unit, by_node=left, versions=versions)
+        for node in gone:
+            await self._catalog.manifests.delete(*key, node)
+        # Somebody deleted it, and its objects perhaps too: what is here is only durable once it was sent again.
+        paths = [entry.path for name in gone for entry in unit.by_node[name].entries]
+        for row in (await self._catalog.files.at_paths(key[0], paths)).values():
+            await self._catalog.files.drop_copy(row.id, Place.REMOTE)
+
+    def _version(self, key: UnitKey, node: str) -> str | None:
+        unit = self._known.get(key)
+        return None if unit is None else unit.versions.get(node)
+
+    async def _read(self, volume: Volume, key: UnitKey, item: Listed) -> None:
+        known = self._version(key, item.node)
+        found = await volume.manifests.read(item)
+        if found is not None and self._version(key, item.node) == known:
+            await self.put(volume.name, found[0], item.version, found[1])

@@ -1,0 +1,212 @@
+"""What the API asks of the daemon (implements `ckptd.api.node.Node`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from ckptd.catalog import PinRow
+from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.model import (
+    CheckpointReport,
+    EffectivePolicy,
+    EventRecord,
+    NodeReport,
+    Operation,
+    OperationKind,
+    OperationState,
+    Place,
+    PolicyRow,
+    RunReport,
+    ShutdownReport,
+)
+from ckptd.domain.names import CheckpointId
+from ckptd.engine import policies, reporting
+from ckptd.engine.context import Context
+from ckptd.engine.operations import Operations
+from ckptd.engine.prefetching import Choosing
+from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.units import Unit
+from ckptd.engine.volume import Volume
+from ckptd.policy.policy import Policy
+
+
+class EngineNode:
+    def __init__(
+        self, context: Context, reconciler: Reconciler, operations: Operations, choosing: Choosing,
+        *, version: str, restarts: int, state_dir: str, stop: Callable[[bool], None], metrics: Callable[[NodeReport], bytes],
+    ) -> None:  # fmt: skip
+        self._context = context
+        self._reconciler = reconciler
+        self._operations = operations
+        self._choosing = choosing
+        self._version = version
+        self._restarts = restarts
+        self._state_dir = state_dir
+        self._stop = stop
+        self._metrics = metrics
+        self._started = time.monotonic()
+
+    async def report(self) -> NodeReport:
+        return await reporting.node(
+            self._context, await self._reconciler.look(), self._operations.running(),
+            version=self._version, started=self._started, restarts=self._restarts, state_dir=self._state_dir,
+        )  # fmt: skip
+
+    async def runs(self, volume: str | None) -> list[RunReport]:
+        for one in [self._context.volume(volume)] if volume else self._context.volumes.values():
+            await self._refresh_all(one)
+        return reporting.runs(await self._reconciler.look(), volume)
+
+    async def _refresh_all(self, volume: Volume) -> None:
+        """Other nodes commit too; a remote that does not answer soon is shown as it was known last."""
+        with contextlib.suppress(TimeoutError, CkptdError):
+            async with asyncio.timeout(5.0):
+                await self._context.known.refresh(volume)
+
+    async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
+        served = self._context.volume(volume)
+        await self._choosing.fresh(served, run, must=False)
+        units = self._reconciler.view.run(served.name, run)
+        if not units:
+            raise NotKnown(f"there is no run '{run}' in volume {served.name}", hint="see: ckptctl ls")
+        return [await self._report(unit) for unit in reversed(units) if unit.step is not None]
+
+    async def _report(self, unit: Unit) -> CheckpointReport:
+        pins = await self._context.catalog.wishes.pins()
+        return reporting.checkpoint(self._context, self._reconciler.view, unit, pins)
+
+    async def latest(self, volume: str | None, run: str) -> CheckpointReport:
+        served = self._context.volume(volume)
+        return await self._report(await self._choosing.restorable(served, CheckpointId(run)))
+
+    async def start(
+        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
+    ) -> Operation:
+        if target is None:
+            if kind is not OperationKind.FLUSH:
+                raise UsageError(f"{kind} needs a RUN[@STEP]")
+            name = volume if volume is None else self._context.volume(volume).name
+            return await self._operations.start(kind, name or "", "", arguments)
+        served = self._context.volume(volume)
+        await self._refuse_early(kind, served, target, arguments)
+        return await self._operations.start(kind, served.name, str(target), arguments)
+
+    async def _refuse_early(
+        self, kind: OperationKind, volume: Volume, target: CheckpointId, arguments: Mapping[str, str]
+    ) -> None:
+        """What cannot be is refused before it becomes an operation."""
+        if kind in (OperationKind.PREFETCH, OperationKind.VERIFY, OperationKind.RESTORE):
+            await self._choosing.restorable(volume, target)
+            return
+        await self._context.catch_up()  # what was just saved can be named
+        await self._choosing.fresh(volume, target.run, must=False)
+        units = [u for u in self._reconciler.view.run(volume.name, target.run) if target.step in (None, u.step)]
+        if not units:
+            what = f"run '{target.run}'" if target.step is None else f"checkpoint {target}"
+            raise NotKnown(f"there is no {what} in volume {volume.name}", hint="see: ckptctl ls")
+        if kind is OperationKind.EVICT and "force" not in arguments:
+            exposed = [row.path for unit in units for row in unit.rows if row.local() and not row.durable]
+            if exposed:
+                raise OnlyCopy(
+                    f"{target}: {len(exposed)} files are not durable yet, e.g. {exposed[0]}",
+                    hint=f"first: ckptctl flush {target}",
+                )
+
+    async def operation(self, operation: int) -> Operation:
+        return await self._operations.get(operation)
+
+    async def operations(self) -> list[Operation]:
+        return await self._operations.recent()
+
+    async def cancel(self, operation: int) -> Operation:
+        return await self._operations.cancel(operation)
+
+    def follow(self, operation: int) -> AsyncIterator[Operation]:
+        return self._operations.follow(operation)
+
+    async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport:
+        served = self._context.volume(volume)
+        if on:
+            unit = await self._choosing.restorable(served, target)
+        else:
+            await self._choosing.fresh(served, target.run, must=False)
+            found = [u for u in self._reconciler.view.run(served.name, target.run) if u.step is not None]
+            meant = [u for u in found if target.step in (None, u.step)]
+            if not meant:
+                raise NotKnown(f"there is no checkpoint {target} in volume {served.name}", hint="see: ckptctl ls")
+            unit = meant[-1]
+        if unit.step is None:
+            raise IntegrityError(f"{target} is no checkpoint")
+        if on:
+            await self._context.catalog.wishes.pin(PinRow(served.name, unit.run, unit.step, Place.RAM, None))
+            if unit.cold:  # the planner only knows of files that are, or lately were, on this node
+                name = str(CheckpointId(unit.run, unit.step))
+                await self._operations.start(OperationKind.PREFETCH, served.name, name, {})
+        else:
+            await self._context.catalog.wishes.unpin(served.name, unit.run, unit.step)
+        self._context.wake()
+        return await self._report(unit)
+
+    async def policies(self, volume: str | None) -> list[PolicyRow]:
+        served = self._context.volume(volume)
+        rows = await self._context.catalog.wishes.policies(served.name)
+        return [PolicyRow(served.name, pattern, rows[pattern]) for pattern in sorted(rows, key=policies.specificity)]
+
+    async def effective_policy(self, volume: str | None, run: str) -> EffectivePolicy:
+        served = self._context.volume(volume)
+        patterns = await self._context.catalog.wishes.policies(served.name)
+        defaults = policies.texts(Policy())
+        configured = policies.texts(served.policy)
+        sources = {key: "default" if configured[key] == defaults[key] else "config" for key in policies.KEYS}
+        for pattern in policies.matching(patterns, run):
+            sources |= dict.fromkeys(patterns[pattern], pattern)
+        values = policies.texts(policies.effective(served.policy, patterns, run))
+        return EffectivePolicy(served.name, run, values, sources)
+
+    async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
+        served = self._context.volume(volume)
+        for key, value in values.items():
+            policies.parse(key, value)
+        merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values))
+        self._context.wake()
+        return PolicyRow(served.name, pattern, merged)
+
+    async def unset_policy(self, volume: str | None, pattern: str) -> None:
+        served = self._context.volume(volume)
+        if not await self._context.catalog.wishes.unset_policy(served.name, pattern):
+            raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
+        self._context.wake()
+
+    async def events(self, after: int, limit: int) -> list[EventRecord]:
+        return await self._context.catalog.events.since(after, limit)
+
+    async def follow_events(self, after: int) -> AsyncIterator[EventRecord]:
+        while True:
+            records = await self._context.catalog.events.since(after, 1000)
+            for record in records:
+                yield record
+                after = record.id
+            async with self._context.news:
+                if not await self._context.catalog.events.since(after, 1):
+                    await self._context.news.wait()
+
+    async def shutdown(self, flush: bool, timeout: float | None, evict: bool) -> ShutdownReport:
+        left = reporting.exposure(await self._reconciler.look(), self._context.clock())
+        if not flush:
+            self._stop(evict)
+            return ShutdownReport(left, None)
+        arguments = {} if timeout is None else {"timeout": f"{timeout:g}"}
+        operation = await self._operations.start(OperationKind.FLUSH, "", "", arguments)
+        self._context.spawn(self._stop_after(operation.id, evict), "stop after flush")
+        return ShutdownReport(left, operation)
+
+    async def _stop_after(self, operation: int, evict: bool) -> None:
+        states = [final.state async for final in self._operations.follow(operation)]
+        if states[-1] is OperationState.DONE:
+            self._stop(evict)
+
+    async def metrics(self) -> bytes:
+        return self._metrics(await self.report())

@@ -1,0 +1,318 @@
+"""Takes what a front tells and makes the catalog say it.
+
+Changes of one volume are handled in order by one task; each batch ends with the catalog in a state that a kill may leave
+behind, because the next start scans. The engine's own doings come back as changes too (a file put in place, one evicted):
+they are recognised by what the catalog says already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from ckptd.catalog import CopyRow, FileRow
+from ckptd.catalog.files import NewContent, Relocation
+from ckptd.domain.changes import Change, Deleted, Moved, ObjectSettled, Opened, Scanned, Settled, Touched
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import Place
+from ckptd.engine import looking
+from ckptd.engine.comparing import Comparing
+from ckptd.engine.context import Context
+from ckptd.engine.leaving import drop_objects, leave_remote
+from ckptd.engine.volume import Volume
+from ckptd.layouts import locate
+from ckptd.tiers.attributes import write_origin
+from ckptd.tiers.lease import has_writer
+
+
+class Observer:
+    def __init__(self, context: Context, volume: Volume) -> None:
+        self._context = context
+        self._volume = volume
+        self._files = context.catalog.files
+        self._comparing = Comparing(context, volume, self._settle)
+
+    async def handle(self, changes: Sequence[Change]) -> None:
+        """Raises StateUnusable when the catalog cannot be written: the same batch may be given again."""
+        settled: dict[str, None] = {}
+        objects: dict[int, None] = {}
+        later = {change.path for change in changes if isinstance(change, Settled)}
+        for change in changes:
+            if isinstance(change, Settled):
+                settled[change.path] = None
+                continue
+            if isinstance(change, Opened) and change.path in later:
+                continue
+            await self._settle(list(settled))
+            settled.clear()
+            if isinstance(change, ObjectSettled):
+                objects[change.file] = None
+                continue
+            await self._objects_settled(list(objects))
+            objects.clear()
+            await self._one(change)
+        await self._settle(list(settled))
+        await self._objects_settled(list(objects))
+        self._context.wake()
+
+    async def _one(self, change: Change) -> None:
+        match change:
+            case Opened(path):
+                await self._opened(path)
+            case Touched(path):
+                await self._touched(path)
+            case Moved(source, destination, directory):
+                await self._moved(source, destination, directory)
+            case Deleted(path, directory):
+                await self._deleted(path, directory)
+            case Scanned(root, paths, complete):
+                await self._scanned(root, paths, complete)
+
+    async def _settle(self, paths: Sequence[str], *, scanning: bool = False) -> None:
+        if not paths:
+            return
+        rows = await self._files.at_paths(self._volume.name, paths)
+        now = self._context.clock()
+        seen = {path: looking.find(self._volume.locate(path)) for path in paths}
+        objects = {path: file for path, found in seen.items() if (file := self._object(found)) is not None}
+        behind = await self._files.by_ids(list(objects.values()))
+        named: set[int] = set()
+        new: list[NewContent] = []
+        for path, found in seen.items():
+            row = rows.get(path)
+            if found is None:
+                continue
+            if (file := objects.get(path)) is not None:
+                linked = await self._linked(path, file, row, behind.get(file), named)
+                new += [] if linked is None else [linked]
+            elif not looking.same(row, self._volume, found, now, certain=scanning):
+                closed = not (scanning and found.target is None and has_writer(self._volume.locate(path)))
+                new.append(looking.content(self._volume, path, found, now, closed=closed))
+                if row is not None:
+                    await self._content_replaced(row)
+        await self._files.settle(self._volume.name, new)
+        await self._comparing.with_remote([content.path for content in new if content.closed])
+
+    async def _content_replaced(self, row: FileRow) -> None:
+        self._context.cancel_file(row.id)
+        nvme = row.copies.get(Place.NVME)
+        if nvme is not None and self._volume.home is not Place.NVME:
+            await self._files.drop_copy(row.id, Place.NVME)
+            await drop_objects(self._context, self._volume, [row])
+        await self._abandon_upload(row)
+
+    async def _abandon_upload(self, row: FileRow) -> None:
+        journal_key = row.upload_key
+        if await self._context.catalog.journal.load(journal_key) is None:
+            return
+        remote = self._volume.remote
+
+        async def abandon() -> None:
+            with contextlib.suppress(CkptdError):  # the store forgets unfinished uploads by itself, too
+                await self._context.transfers.abandon(remote, journal_key)
+
+        self._context.spawn(abandon(), f"abandon {journal_key}")
+
+    def _object(self, found: looking.Found | None) -> int | None:
+        return None if found is None or found.target is None else self._volume.object_of(found.target)
+
+    async def _linked(
+        self, path: str, file: int, here: FileRow | None, row: FileRow | None, named: set[int]
+    ) -> NewContent | None:
+        """A link to an NVMe object is at `path`: ours, or (after a rebuild or a crash, or where the job copied one) one the
+        catalog does not know of: then the answer is what to record. `here` is the file at the path, `row` the one that
+        the object is named after. `named`: objects that give their number to a new row already.
+        """
+        location = self._volume.object_path(file)
+        found = looking.find(location)
+        if found is None or found.target is not None:
+            return None
+        nvme = None if row is None else row.copies.get(Place.NVME)
+        if row is not None and row.path == path and nvme is not None and nvme.generation == row.generation:
+            if row.stamp(nvme) != found.stamp:
+                await self._objects_settled([file])
+            return None
+        at = self._context.clock()
+        if here is not None and _lies_at(here, location, found):
+            return None  # a copied link, known already
+        if (
+            row is not None
+            and row.path == path
+            and (row.size, row.attributes.mtime_ns) == (found.stamp.size, found.stamp.mtime_ns)
+        ):
+            # Killed between the exchange and its record: the copy was verified before the exchange, and nobody wrote it
+            # since (it got the file's own time then).
+            nvme = CopyRow(Place.NVME, row.generation, location, found.stamp.inode, found.stamp.mtime_ns)
+            await self._files.put_copy(file, nvme)
+            await self._files.drop_copy(file, Place.RAM)
+            return None
+        where = locate(path)
+        copy = CopyRow(Place.NVME, 0, location, found.stamp.inode, found.stamp.mtime_ns)
+        defect = looking.inspect(location, path, found.stamp.size)
+        free = row is None and file not in named
+        named.add(file)
+        return NewContent(
+            path, where.run, where.step, None, True, found.stamp.size, found.attributes, at, defect, copy,
+            file if free else None,
+        )  # fmt: skip
+
+    async def _opened(self, path: str) -> None:
+        location = self._volume.locate(path)
+        found = looking.find(location)
+        if found is None:
+            return
+        if found.target is not None or has_writer(location) is False:
+            await self._settle([path])
+            return
+        row = await self._files.at(self._volume.name, path)
+        if row is not None:
+            self._context.cancel_file(row.id)
+            await self._files.opened(row.id, self._context.clock())
+        else:
+            new = looking.content(self._volume, path, found, self._context.clock(), closed=False)
+            await self._files.settle(self._volume.name, [new])
+
+    async def _touched(self, path: str) -> None:
+        row = await self._files.at(self._volume.name, path)
+        found = looking.find(self._volume.locate(path))
+        if row is None or found is None or found.target is not None or not row.closed:
+            return
+        copy = row.copy(self._volume.home)
+        if copy is None:
+            return
+        if row.stamp(copy) == found.stamp:
+            await self._files.set_attributes(row.id, found.attributes)
+        elif (
+            row.checksums is not None and row.stamp(copy).size == found.stamp.size and row.id not in self._context.files
+        ):
+            self._comparing.begin(row, row.checksums, None)
+        else:
+            await self._settle([path])
+
+    async def _objects_settled(self, files: Sequence[int]) -> None:
+        named = await self._files.by_ids(files)
+        new: list[NewContent] = []
+        for file in files:
+            location = self._volume.object_path(file)
+            rows = {row.id: row for row in await self._files.at_location(location)}
+            row = named.get(file)
+            if row is not None and self._leads_to(row, location):
+                rows[file] = row  # also where the exchange is not recorded yet
+            found = [await self._object_content(one, location) for one in rows.values()]
+            new += [content for content in found if content is not None]
+        await self._files.settle(self._volume.name, new)
+
+    def _leads_to(self, row: FileRow, location: str) -> bool:
+        found = looking.find(self._volume.locate(row.path))
+        return found is not None and found.target == location
+
+    async def _object_content(self, row: FileRow, location: str) -> NewContent | None:
+        found = looking.find(location)
+        if found is None or found.target is not None or _lies_at(row, location, found):
+            return None
+        nvme = row.copies.get(Place.NVME)
+        if nvme is not None and nvme.generation != row.generation and not self._leads_to(row, location):
+            return None  # an old copy: the file itself is elsewhere by now
+        self._context.cancel_file(row.id)
+        await self._abandon_upload(row)
+        return looking.object_content(row, found, location, self._context.clock())
+
+    async def _moved(self, source: str, destination: str, directory: bool) -> None:
+        rows = [row] if (row := await self._files.at(self._volume.name, source)) is not None else []
+        if directory:
+            rows += await self._files.under(self._volume.name, source)
+        if not directory and (
+            not rows or (not rows[0].closed and has_writer(self._volume.locate(destination)) is False)
+        ):
+            await self._deleted(source, directory=False)
+            await self._settle([destination])
+            return
+        targets = {row.id: destination + row.path[len(source) :] for row in rows}
+        replaced = await self._files.at_paths(self._volume.name, list(targets.values()))
+        stale = [row for path, row in replaced.items() if row.id not in targets]
+        for row in [*rows, *stale]:
+            self._context.cancel_file(row.id)
+        async with self._context.catalog.transaction():
+            await self._leave(stale)
+            await self._files.delete([row.id for row in stale])
+            await leave_remote(self._context, self._volume, rows)
+            await self._files.relocate([self._relocation(row, targets[row.id]) for row in rows], self._volume.home)
+        await drop_objects(self._context, self._volume, stale)
+        if self._volume.home is not Place.NVME:
+            for row in rows:
+                if (nvme := row.copies.get(Place.NVME)) is not None:
+                    write_origin(nvme.location, targets[row.id])
+
+    def _relocation(self, row: FileRow, path: str) -> Relocation:
+        where = locate(path)
+        copy = row.copies.get(self._volume.home)
+        own = copy is not None and copy.location == self._volume.locate(row.path)
+        location = self._volume.locate(path) if own else None
+        defect = row.defect
+        if copy is not None and os.path.basename(path) != os.path.basename(row.path):
+            defect = looking.inspect(location or copy.location, path, row.size)
+        return Relocation(row.id, path, where.run, where.step, self._context.clock(), defect, location)
+
+    async def _deleted(self, path: str, directory: bool) -> None:
+        rows = [row] if (row := await self._files.at(self._volume.name, path)) is not None else []
+        if directory:
+            rows += await self._files.under(self._volume.name, path)
+        gone = [row for row in rows if _here(row) and looking.gone(self._volume.locate(row.path))]
+        await self._forget(gone)
+
+    async def _forget(self, gone: Sequence[FileRow]) -> None:
+        """The job deleted these files."""
+        for row in gone:
+            self._context.cancel_file(row.id)
+            await self._abandon_upload(row)
+        async with self._context.catalog.transaction():
+            await self._leave(gone)
+            await self._files.delete([row.id for row in gone])
+        await drop_objects(self._context, self._volume, gone)
+
+    async def _leave(self, rows: Sequence[FileRow]) -> None:
+        await leave_remote(self._context, self._volume, rows)
+
+    async def _scanned(self, root: str, paths: Sequence[str], complete: bool) -> None:
+        rows = {row.path: row for row in await self._files.under(self._volume.name, root)}
+        now = self._context.clock()
+        changed = []
+        for path in paths:
+            found = looking.find(self._volume.locate(path))
+            if found is not None and not looking.same(rows.get(path), self._volume, found, now, certain=True):
+                changed.append(path)
+        await self._settle(changed, scanning=True)
+        if complete:
+            listed = set(paths)
+            missing = [row for path, row in rows.items() if path not in listed and _here(row)]
+            await self._forget([row for row in missing if looking.gone(self._volume.locate(row.path))])
+
+    async def look_at_open(self, rows: Sequence[FileRow]) -> None:
+        """For files that are thought to be open: how large they are by now, and whether anybody still writes them."""
+        sizes: list[tuple[int, int]] = []
+        closed: list[str] = []
+        for row in rows:
+            location = self._volume.locate(row.path)
+            found = looking.find(location)
+            if found is None:
+                continue
+            if has_writer(location) is False:
+                closed.append(row.path)
+            elif found.stamp.size != row.size:
+                sizes.append((found.stamp.size, row.id))
+        if sizes:
+            await self._files.grew(sizes)
+        if closed:
+            await self._settle(closed)
+
+
+def _lies_at(row: FileRow, location: str, found: looking.Found) -> bool:
+    """Whether the catalog knows the object that was found as the row's present content."""
+    nvme = row.copy(Place.NVME)
+    return nvme is not None and nvme.location == location and row.stamp(nvme) == found.stamp
+
+
+def _here(row: FileRow) -> bool:
+    """Whether the catalog thinks that something is at its path: an evicted file's disappearance is our own doing."""
+    return row.link is not None or not row.closed or any(place is not Place.REMOTE for place in row.copies)

@@ -1,0 +1,182 @@
+"""Makes a checkpoint hot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from fnmatch import fnmatchcase
+
+from ckptd.catalog import FileRow, PinRow
+from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown, RemoteError
+from ckptd.domain.model import CheckpointState, Place
+from ckptd.domain.names import CheckpointId, path_of
+from ckptd.engine.context import Context
+from ckptd.engine.hydrating import Hydrating
+from ckptd.engine.operations import Progress
+from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.snapshot import used_bytes
+from ckptd.engine.units import Unit
+from ckptd.engine.volume import Volume
+from ckptd.manifest import ManifestEntry
+
+DEFAULT_TTL_S = 4 * 3600.0
+"""How long a prefetched checkpoint stays hot at least: the job it was fetched for may still be queued."""
+_FILES_AT_A_TIME = 16
+_ROOM_WAIT_S = 10.0
+
+Member = FileRow | ManifestEntry
+
+
+class Choosing:
+    """Which checkpoint a name means."""
+
+    def __init__(self, context: Context, reconciler: Reconciler) -> None:
+        self._context = context
+        self._reconciler = reconciler
+
+    async def fresh(self, volume: Volume, run: str, *, must: bool) -> None:
+        """Looks into the remote for what other nodes committed. Unreachable: what is known here decides (unless `must`)."""
+        try:
+            async with asyncio.timeout(None if must else 5.0):
+                await self._context.known.refresh(volume, run)
+        except (RemoteError, TimeoutError):
+            if must:
+                raise
+        await self._reconciler.look()
+
+    async def restorable(self, volume: Volume, target: CheckpointId, *, must: bool = False) -> Unit:
+        """Raises NotKnown, and IntegrityError for a step that is there but is not whole."""
+        await self.fresh(volume, target.run, must=must)
+        units = [unit for unit in self._reconciler.view.run(volume.name, target.run) if unit.step is not None]
+        if target.step is not None:
+            units = [unit for unit in units if unit.step == target.step]
+            if units and not units[0].restorable:
+                raise IntegrityError(
+                    f"{target} is {units[0].state}: {units[0].reason or 'it is not whole'}",
+                    hint=f"ckptctl latest {target.run} names the newest that is whole",
+                )
+        whole = [unit for unit in units if unit.restorable]
+        if not whole:
+            raise NotKnown(self._nothing(volume, target), hint="see: ckptctl ls")
+        return whole[-1]
+
+    def _nothing(self, volume: Volume, target: CheckpointId) -> str:
+        units = self._reconciler.view.run(volume.name, target.run)
+        if not units:
+            return f"there is no run '{target.run}' in volume {volume.name}"
+        if target.step is not None:
+            return f"there is no checkpoint {target}"
+        torn = [str(unit.step) for unit in units if unit.state is CheckpointState.TORN]
+        return f"run '{target.run}' has no restorable checkpoint" + (f" (torn: {', '.join(torn)})" if torn else "")
+
+
+class Prefetching:
+    def __init__(self, context: Context, choosing: Choosing, reconciler: Reconciler, hydrating: Hydrating) -> None:
+        self._context = context
+        self._choosing = choosing
+        self._reconciler = reconciler
+        self._hydrating = hydrating
+
+    async def prefetch(self, progress: Progress) -> None:
+        """Raises NotKnown, IntegrityError, NoRoom, RemoteError."""
+        operation, arguments = progress.operation, progress.operation.arguments
+        volume = self._context.volume(operation.volume)
+        unit = await self._choosing.restorable(volume, CheckpointId.parse(operation.target))
+        to = Place(arguments.get("to", Place.RAM))
+        pattern = arguments.get("match")
+        members = [
+            m
+            for m in self._members(unit)
+            if pattern is None or fnmatchcase(m.path.rpartition("/")[2], pattern) or fnmatchcase(m.path, pattern)
+        ]
+        progress.total = sum(m.size for m in members)
+        missing = [m for m in members if not self._is_hot(m, to)]
+        progress.add(progress.total - sum(m.size for m in missing))
+        async with self._wanted(volume, unit, to, float(arguments.get("ttl", DEFAULT_TTL_S))):
+            if missing:
+                await self._fetch(volume, missing, to, progress)
+        progress.result = volume.visible(path_of(unit.root) if unit.root else unit.run)
+        self._context.wake()
+
+    @contextlib.asynccontextmanager
+    async def _wanted(self, volume: Volume, unit: Unit, to: Place, ttl: float) -> AsyncIterator[None]:
+        """Keeps it for `ttl` seconds, unless the block fails or is cancelled: then the planner must not go on with it."""
+        if unit.step is None:
+            yield
+            return
+        wishes = self._context.catalog.wishes
+        its = (volume.name, unit.run, unit.step)
+        before = [pin for pin in await wishes.pins() if (pin.volume, pin.run, pin.step) == its]
+        await wishes.pin(PinRow(*its, to, self._context.clock() + ttl))
+        try:
+            yield
+        except BaseException:
+            await wishes.unpin(*its)
+            for pin in before:
+                await wishes.pin(pin)
+            raise
+
+    @staticmethod
+    def _members(unit: Unit) -> list[Member]:
+        return [*(row for row in unit.rows if row.closed), *unit.cold.values()]
+
+    @staticmethod
+    def _is_hot(member: Member, to: Place) -> bool:
+        if isinstance(member, ManifestEntry):
+            return False
+        local = member.local()
+        return member.link is not None or (local is not None and (local.place is to or to is Place.NVME))
+
+    async def _fetch(self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress) -> None:
+        place = await self._room(volume, to, sum(m.size for m in missing))
+        gate = asyncio.Semaphore(_FILES_AT_A_TIME)
+
+        async def one(member: Member) -> None:
+            async with gate:
+                if isinstance(member, ManifestEntry):
+                    await self._hydrating.entry(volume, member, place, progress.add)
+                else:
+                    await self._hydrating.file(member, place, progress.add)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for member in missing:
+                    group.create_task(one(member))
+        except* CkptdError as errors:
+            raise errors.exceptions[0] from None
+        except* OSError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _room(self, volume: Volume, to: Place, size: int) -> Place:
+        """The tier to fetch into: `to` if room can be made there, else the next one."""
+        places = [place for place in (to, Place.NVME) if place in self._context.tiers]
+        if volume.home is Place.NVME or volume.objects is None:
+            places = [volume.home]
+        for place in dict.fromkeys(places):
+            if await self._made_room(place, size):
+                return place
+        budgets = ", ".join(f"{place} {self._context.tiers[place].budget} bytes" for place in dict.fromkeys(places))
+        raise NoRoom(
+            f"no tier has room for {size} bytes ({budgets})",
+            hint="raise a tier's budget, or unpin or evict other checkpoints (ckptctl status shows what is there)",
+        )
+
+    async def _made_room(self, place: Place, size: int) -> bool:
+        """Asks the planner to make room, and waits for it as long as that may help."""
+        context = self._context
+        tier = context.tiers[place]
+        if size > tier.effective:
+            return False
+        context.wanted[place] = context.wanted.get(place, 0) + size
+        try:
+            async with asyncio.timeout(_ROOM_WAIT_S):
+                while used_bytes(context, (await self._reconciler.look()).units, place) + size > tier.effective:
+                    context.wake()
+                    async with context.changed:
+                        await context.changed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            context.wanted[place] -= size
+        return True

@@ -1,0 +1,159 @@
+"""From settings to tiers and volumes that can be used: everything that must hold before a front starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import Literal
+
+from ckptd.catalog import Catalog
+from ckptd.domain.errors import ConfigError
+from ckptd.domain.model import TIERS, Place
+from ckptd.engine.volume import Tier, Volume
+from ckptd.manifest import ManifestStore
+from ckptd.settings import Settings, VolumeSettings
+from ckptd.tiers.budget import tier_budget
+from ckptd.tiers.filesystem import huge_pages
+from ckptd.tiers.place_check import check_tier
+from ckptd.transfer.transfers import Remote, Transfers
+
+_NAMES: dict[Place, Literal["ram", "nvme"]] = {Place.RAM: "ram", Place.NVME: "nvme"}
+
+
+def prepare_tiers(settings: Settings) -> dict[Place, Tier]:
+    """Makes and checks the directories. Raises ConfigError naming the path and the fix."""
+    volumes = {volume.name: volume.path for volume in settings.volumes}
+    tiers = {}
+    for place in TIERS:
+        configured = settings.tiers.get(_NAMES[place])
+        if configured is None or configured.budget == 0:
+            continue
+        path = os.path.realpath(configured.path)  # what is opened below is checked to lie where its path says
+        check_tier(place, path, volumes)
+        for folder in ("staging", "quarantine", "volumes"):
+            os.makedirs(os.path.join(path, folder), mode=0o755 if folder == "volumes" else 0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chmod(path, 0o711)  # noqa: S103 - other users' jobs reach their volume through it
+        budget = tier_budget(place, path, configured.budget, occupied=_occupied(path))
+        tiers[place] = Tier(place, path, budget, huge_pages=huge_pages(path))
+    return tiers
+
+
+def _occupied(path: str) -> int:
+    total = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+    return total
+
+
+def prepare_volume(settings: VolumeSettings, tiers: dict[Place, Tier], transfers: Transfers) -> Volume:
+    """Finds (or makes) the volume's directory on a tier. Raises ConfigError."""
+    if settings.front == "mount":
+        raise ConfigError(
+            f"volume {settings.name}: the mount front is not built yet",
+            hint='use front = "watch", or leave it at "auto"',
+        )
+    root, home = _root(settings, tiers)
+    nvme = tiers.get(Place.NVME)
+    objects = None
+    if home is Place.RAM and nvme is not None:
+        objects = os.path.join(nvme.path, "volumes", settings.name, "objects")
+        os.makedirs(objects, mode=0o755, exist_ok=True)
+        objects = os.path.realpath(objects)
+    remote = Remote(settings.name, settings.remote, tuple(sorted(settings.remote_options.items())))
+    return Volume(
+        settings.name,
+        settings.path,
+        root,
+        home,
+        objects,
+        remote,
+        settings.policy.to_policy(),
+        ManifestStore(transfers, remote),
+    )
+
+
+def _root(settings: VolumeSettings, tiers: dict[Place, Tier]) -> tuple[str, Place]:
+    path = settings.path
+    if not os.path.lexists(path) or (os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)):
+        if Place.RAM in tiers and _home(path, tiers) is not Place.RAM:
+            return _link_into(path, settings.name, tiers[Place.RAM]), Place.RAM
+        os.makedirs(path, exist_ok=True)
+    elif os.path.islink(path) and not os.path.exists(path):
+        return _revived(path, settings.name, tiers)
+    elif not os.path.isdir(path):
+        raise ConfigError(f"volume {settings.name}: {path} is not a directory", hint="name a directory, or a new path")
+    home = _home(path, tiers)
+    if home is None:
+        raise ConfigError(
+            f"volume {settings.name}: {path} has files and lies on no tier's file system",
+            hint=f"name a new path, or set tiers.nvme.path to a directory on the file system of {path}",
+        )
+    return os.path.realpath(path), home
+
+
+def _home(path: str, tiers: dict[Place, Tier]) -> Place | None:
+    existing = os.path.realpath(path)
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    device = os.stat(existing).st_dev
+    return next((place for place, tier in tiers.items() if os.stat(tier.path).st_dev == device), None)
+
+
+def _link_into(path: str, name: str, tier: Tier) -> str:
+    root = os.path.join(tier.path, "volumes", name)
+    if not os.path.isdir(root):
+        os.makedirs(root)
+        if os.geteuid() == 0:
+            os.chmod(root, 0o1777)  # noqa: S103 - as /tmp: it serves every user's job; narrow it with chown and chmod
+    try:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(root, path)
+    except OSError as error:
+        raise ConfigError(
+            f"volume {name}: {path} cannot be made a link into the RAM tier: {error.strerror}",
+            hint="name a path in a directory that you may write to",
+        ) from error
+    return os.path.realpath(root)
+
+
+def _make_root(root: str) -> None:
+    if not os.path.isdir(root):
+        os.makedirs(root)
+        if os.geteuid() == 0:
+            # As /tmp: the root daemon serves every user's job; narrow it with chown and chmod.
+            os.chmod(root, 0o1777)  # noqa: S103
+
+
+def _revived(path: str, name: str, tiers: dict[Place, Tier]) -> tuple[str, Place]:
+    """A link that leads nowhere: ours, and the RAM tier was lost (a reboot), or somebody else's."""
+    target = os.readlink(path)
+    for place, tier in tiers.items():
+        root = os.path.join(tier.path, "volumes", name)
+        if os.path.realpath(target) == root:
+            _make_root(root)
+            return os.path.realpath(root), place
+    raise ConfigError(
+        f"volume {name}: {path} is a link to {target}, which does not exist",
+        hint="remove the link, or name another path",
+    )
+
+
+async def check_paths(catalog: Catalog, volumes: Iterable[Volume]) -> None:
+    """One volume is one directory: raises ConfigError where another path leads to the same files."""
+    for volume in volumes:
+        name = f"path:{volume.name}"
+        before = await catalog.facts.get(name)
+        if before is not None and before != volume.path and os.path.realpath(before) == volume.root:
+            if os.path.islink(volume.path):
+                os.unlink(volume.path)
+            raise ConfigError(
+                f"volume {volume.name} is served at {before} already, not at {volume.path}",
+                hint=f"remove the link {before} to move it, or name another --state-dir for another project",
+            )
+        await catalog.facts.set(name, volume.path)

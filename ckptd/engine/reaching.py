@@ -1,0 +1,114 @@
+"""First contact with remotes, and knocking at those that do not answer.
+
+A remote is *met* once it was probed, its format is one we know, and its manifests were listed. Until then nothing is
+written to it: it may belong to a newer version, or be another bucket than the one that is meant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from ckptd.domain.errors import CkptdError, RemoteError
+from ckptd.engine.context import Context
+from ckptd.engine.volume import Volume
+from ckptd.manifest.format import FORMAT_KEY
+
+KNOCK_S = (1.0, 15.0)
+"""First and longest wait between two knocks; doubled in between."""
+
+
+class Reaching:
+    def __init__(self, context: Context, *, chance: Callable[[], float] = random.random) -> None:
+        self._context = context
+        self._chance = chance
+
+    async def meet_all(self, *, restarted: bool) -> None:
+        """At the first start a remote that can never work is an error; one that only does not answer now is not.
+
+        Raises RemoteError, ConfigError, StateUnusable.
+        """
+        for volume in self._context.volumes.values():
+            await self._notice_another_remote(volume)
+            try:
+                await self._meet(volume)
+            except RemoteError as error:
+                if not (error.retryable or restarted):
+                    raise
+                await self._not_met(volume, error)
+
+    async def run(self) -> None:
+        """Uploads find out by themselves that a remote is back; but there may be nothing to upload."""
+        async with asyncio.TaskGroup() as group:
+            for volume in self._context.volumes.values():
+                group.create_task(self._keep_in_touch(volume))
+
+    async def _keep_in_touch(self, volume: Volume) -> None:
+        shortest, longest = KNOCK_S
+        pause = shortest
+        while True:
+            await asyncio.sleep(pause * (0.5 + self._chance()))
+            if self._answers(volume):
+                pause = shortest
+                continue
+            pause = min(longest, pause * 2)
+            try:
+                await self._knock(volume)
+            except CkptdError as error:
+                if volume.name in self._context.unmet and not isinstance(error, RemoteError):
+                    await self._not_met(volume, error)
+            else:
+                # What waits for its next attempt need not wait any more.
+                self._context.retries.clear()
+                self._context.wake()
+
+    def _answers(self, volume: Volume) -> bool:
+        if volume.name in self._context.unmet:
+            return False
+        # A full store takes a probe's few bytes: only an upload can tell.
+        health = self._context.transfers.health(volume.remote.name)
+        return health.ok or health.full
+
+    async def _knock(self, volume: Volume) -> None:
+        if volume.name in self._context.unmet:
+            await self._meet(volume)
+        else:
+            await self._context.transfers.probe(volume.remote, expect=FORMAT_KEY)
+
+    async def _meet(self, volume: Volume) -> None:
+        facts, name = self._context.catalog.facts, f"met:{volume.name}"
+        met = await facts.get(name) == volume.remote.url
+        await self._context.transfers.probe(volume.remote, expect=FORMAT_KEY if met else None)
+        await volume.manifests.check_format()
+        await facts.set(name, volume.remote.url)
+        await self._context.known.refresh(volume)
+        self._context.unmet.pop(volume.name, None)
+
+    async def _notice_another_remote(self, volume: Volume) -> None:
+        """A volume that was bound to another URL before: nothing of it is durable in the new one."""
+        context, name = self._context, f"remote:{volume.name}"
+        before = await context.catalog.facts.get(name)
+        if before is not None and before != volume.remote.url:
+            for key in await context.catalog.journal.keys():
+                if key.startswith("up/") and key.endswith(f"/{volume.name}"):
+                    await context.catalog.journal.forget(key)
+            await context.catalog.files.drop_remote(volume.name)
+            await context.catalog.manifests.forget_leftovers(volume.name)
+            known = await context.known.delete_all(volume.name)
+            await context.event(
+                "warning",
+                "remote.changed",
+                f"volume {volume.name} had the remote {before}: what lies here is sent to {volume.remote.url} anew, "
+                f"{known} checkpoints of the old one are not shown any more",
+                volume=volume.name,
+            )
+        await context.catalog.facts.set(name, volume.remote.url)
+
+    async def _not_met(self, volume: Volume, error: CkptdError) -> None:
+        context = self._context
+        if context.unmet.get(volume.name) == error.message:
+            return
+        context.unmet[volume.name] = context.remotes_down[volume.remote.name] = error.message
+        message = f"{volume.remote.url}: {error.message}"
+        await context.event("warning", "remote.unreachable", message, volume=volume.name, hint=error.hint)

@@ -1,0 +1,108 @@
+"""`rm` and `evict`: what a user lets go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptd.catalog import FileRow
+from ckptd.domain.errors import NotKnown, OnlyCopy, SourceChanged
+from ckptd.domain.names import CheckpointId
+from ckptd.engine.context import Context
+from ckptd.engine.moving import Moving
+from ckptd.engine.operations import Progress
+from ckptd.engine.prefetching import Choosing
+from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.retention import Retention
+from ckptd.engine.units import Unit
+from ckptd.engine.volume import Volume
+
+
+class Removing:
+    def __init__(
+        self, context: Context, choosing: Choosing, reconciler: Reconciler, moving: Moving, retention: Retention
+    ) -> None:
+        self._context = context
+        self._choosing = choosing
+        self._reconciler = reconciler
+        self._moving = moving
+        self._retention = retention
+
+    async def _units(self, volume: Volume, target: CheckpointId, *, must: bool) -> list[Unit]:
+        await self._choosing.fresh(volume, target.run, must=must)
+        units = self._reconciler.view.run(volume.name, target.run)
+        if target.step is not None:
+            units = [unit for unit in units if unit.step == target.step]
+        if not units:
+            raise NotKnown(f"there is no {target} in volume {volume.name}", hint="see: ckptctl ls")
+        return units
+
+    async def remove(self, progress: Progress) -> None:
+        """Locally, and with `remote` everywhere. Without a step: the whole run. Raises NotKnown, Busy, RemoteError."""
+        operation = progress.operation
+        volume = self._context.volume(operation.volume)
+        far = "remote" in operation.arguments
+        units = await self._units(volume, CheckpointId.parse(operation.target), must=far)
+        progress.total = sum(unit.bytes for unit in units)
+        for unit in units:
+            async with self._context.claimed([row.id for row in unit.rows]):
+                if far:
+                    await self._retention.remove_remote(volume.name, unit.run, unit.step)
+                if unit.step is not None:
+                    await self._context.catalog.wishes.unpin(volume.name, unit.run, unit.step)
+                present = await self._context.catalog.files.by_ids([row.id for row in unit.rows])
+                await self._retention.remove_local(list(present.values()))
+            progress.add(unit.bytes)
+        where = "everywhere" if far else "from this node (what the remote has stays: --remote)"
+        progress.result = f"{operation.target}: removed {where}"
+        await self._context.event(
+            "info", "checkpoint.removed", progress.result, volume=volume.name, target=operation.target
+        )
+        self._context.wake()
+
+    async def evict(self, progress: Progress) -> None:
+        """Drops the tier copies. Raises OnlyCopy where that would lose something (`force`: does it all the same), Busy."""
+        operation = progress.operation
+        volume = self._context.volume(operation.volume)
+        units = await self._units(volume, CheckpointId.parse(operation.target), must=False)
+        force = "force" in operation.arguments
+        rows = [row for unit in units for row in unit.rows if row.link is None and (row.local() or not row.closed)]
+        exposed = [row for row in rows if not row.durable]
+        if exposed and not force:
+            raise OnlyCopy(
+                f"{operation.target}: {len(exposed)} files are not durable yet, e.g. {exposed[0].path}",
+                hint=f"ckptctl flush {operation.target} first",
+            )
+        progress.total = sum(row.size for row in rows)
+        for unit in units:
+            if unit.step is not None:
+                await self._context.catalog.wishes.unpin(volume.name, unit.run, unit.step)
+        async with self._context.claimed([row.id for row in rows]):
+            if not force:
+                await self._confirm(operation.target, [row for row in rows if row.durable])
+            # What was read before the claim may be old: a job may have written, or a demotion ended, meanwhile.
+            now = await self._context.catalog.files.by_ids([row.id for row in rows])
+            for row in rows:
+                if (present := now.get(row.id)) is None:
+                    continue
+                if present.generation != row.generation:
+                    raise SourceChanged(f"{row.path} was written meanwhile", hint="it stays; try again")
+                if not present.durable and not force:
+                    raise OnlyCopy(
+                        f"{row.path} is not durable any more", hint=f"ckptctl flush {operation.target} first"
+                    )
+                if present.durable:
+                    await self._moving.drop_local(present)
+                else:
+                    await self._retention.remove_local([present])
+                progress.add(row.size)
+        for unit in units:
+            if unit.step is not None:
+                await self._moving.fold(volume.name, unit.run, unit.step)
+        progress.result = f"{operation.target}: evicted"
+        self._context.wake()
+
+    async def _confirm(self, target: str, rows: Sequence[FileRow]) -> None:
+        try:
+            await self._moving.confirm_durable(rows)
+        except SourceChanged as error:
+            raise OnlyCopy(f"{target}: {error.message}", hint=f"ckptctl flush {target} first") from error

@@ -1,0 +1,143 @@
+"""Letting checkpoints go: by policy, or because a user said so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ckptd.catalog import FileRow
+from ckptd.domain.errors import Busy, Conflict
+from ckptd.domain.model import Place
+from ckptd.domain.names import path_of
+from ckptd.engine.context import Context
+from ckptd.engine.leaving import described_keys
+from ckptd.engine.moving import Moving
+from ckptd.tiers.beneath import parent_of
+
+_AT_A_TIME = 1000
+
+
+class Retention:
+    def __init__(self, context: Context, moving: Moving) -> None:
+        self._context = context
+        self._moving = moving
+
+    async def abandon(self, volume: str, run: str, step: int) -> None:
+        """`sync = latest`: drops a superseded checkpoint that was never sent."""
+        rows = await self._context.catalog.files.of_unit(volume, run, step)
+        async with self._context.claimed([row.id for row in rows]):
+            await self.remove_local(rows)
+        await self._context.event(
+            "info", "checkpoint.abandoned", f"{run}@{step} was superseded before its upload began (sync = latest)",
+            volume=volume, run=run, step=step,
+        )  # fmt: skip
+
+    async def prune(self, volume: str, run: str, step: int) -> None:
+        """`keep_remote`: removes from the remote what no tier holds any more. What the job writes meanwhile stays."""
+        await self.remove_remote(volume, run, step)
+        rows = await self._context.catalog.files.of_unit(volume, run, step)
+        await self._context.catalog.files.delete_without_copies([row.id for row in rows])
+        await self._context.event(
+            "info",
+            "checkpoint.pruned",
+            f"{run}@{step} is beyond what keep_remote keeps",
+            volume=volume,
+            run=run,
+            step=step,
+        )
+
+    async def remove_local(self, rows: Sequence[FileRow]) -> None:
+        """Raises Busy when somebody has a file open; what went before stays gone."""
+        for row in rows:
+            if row.link is not None or not row.closed or not row.copies:
+                self._unlink(row)
+            else:
+                await self._moving.drop_local(row)
+            await self._context.catalog.files.delete_content(row.id, row.generation, closed=row.closed)
+        self._remove_empty_directories(rows)
+
+    def _unlink(self, row: FileRow) -> None:
+        try:
+            with parent_of(self._context.volumes[row.volume].root, row.path) as (directory, name):
+                os.unlink(name, dir_fd=directory)
+        except (FileNotFoundError, Conflict):
+            return  # Conflict: a link stands where its directory was; what is behind that is not ours
+        except OSError as error:
+            raise Busy(f"{row.path} cannot be removed: {error.strerror}") from error
+
+    def _remove_empty_directories(self, rows: Sequence[FileRow]) -> None:
+        """The run's own directory stays: its job may be about to write there."""
+        for row in rows:
+            volume = self._context.volumes[row.volume]
+            directory = os.path.dirname(row.path)
+            while "/" in directory:
+                try:
+                    with parent_of(volume.root, directory) as (above, name):
+                        os.rmdir(name, dir_fd=above)
+                except (OSError, Conflict):
+                    break
+                directory = os.path.dirname(directory)
+
+    async def remove_remote(self, volume_name: str, run: str, step: int | None) -> int:
+        """Uncommits first, then deletes the objects, in batches; repeating it after a failure goes on. Returns the bytes freed.
+
+        Touches only what manifests or the catalog say ckptd wrote. Raises RemoteError.
+        """
+        context = self._context
+        volume = context.volumes[volume_name]
+        context.require_met(volume_name)
+        rows = await context.catalog.files.of_unit(volume_name, run, step)
+        committed = None if step is None else context.known.of(volume_name, run, step)
+        keys = {copy.location: row.size for row in rows if (copy := row.copies.get(Place.REMOTE)) is not None}
+        if committed is not None and step is not None:
+            keys |= {entry.key: entry.size for entry in committed.entries().values() if entry.link is None}
+            await context.catalog.manifests.leave(volume_name, keys)
+            await volume.manifests.delete(run, step, committed.by_node)
+            await context.known.delete(volume_name, run, step)
+        ordered = sorted(keys)
+        context.deleting.update(ordered)
+        try:
+            for begin in range(0, len(ordered), _AT_A_TIME):
+                await context.transfers.delete(volume.remote, ordered[begin : begin + _AT_A_TIME])
+        finally:
+            context.deleting.difference_update(ordered)
+        for row in rows:
+            await context.catalog.files.drop_copy(row.id, Place.REMOTE)
+        await context.catalog.manifests.cleared(volume_name, ordered)
+        return sum(keys.values())
+
+    async def clear_leftovers(self) -> None:
+        """Deletes objects of ours that nothing describes any more, as far as their remotes answer. Raises RemoteError.
+
+        A key that a present file will be (or was) sent to again, or that a manifest describes by now, is no leftover;
+        uploads keep off keys that are being deleted.
+        """
+        for volume in self._context.volumes.values():
+            if volume.name in self._context.unmet:
+                continue
+            if not await self._context.catalog.manifests.leftovers(volume.name, limit=1):
+                continue
+            await self._context.known.refresh(volume)  # another node may have committed objects under these keys
+            while keys := await self._context.catalog.manifests.leftovers(volume.name):
+                used = await self._context.catalog.files.at_paths(volume.name, [path_of(key) for key in keys])
+                described = described_keys(self._context, volume)  # a commit may have begun since
+                free = [key for key in keys if path_of(key) not in used and key not in described]
+                self._context.deleting.update(free)
+                try:
+                    if free:
+                        await self._context.transfers.delete(volume.remote, free)
+                finally:
+                    self._context.deleting.difference_update(free)
+                await self._context.catalog.manifests.cleared(volume.name, keys)
+        await self._end_orphaned_uploads()
+
+    async def _end_orphaned_uploads(self) -> None:
+        """Uploads of contents that went while nobody could tell the store: the daemon was killed, or the remote away."""
+        context = self._context
+        for key in await context.catalog.journal.keys():
+            kind, file, *rest = key.split("/")
+            volume = context.volumes.get(rest[-1]) if rest else None
+            if kind == "up" and volume is not None and int(file) not in context.files:
+                row = await context.catalog.files.get(int(file))
+                if row is None or row.upload_key != key:
+                    await context.transfers.abandon(volume.remote, key)

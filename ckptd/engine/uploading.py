@@ -1,0 +1,89 @@
+"""Makes files durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ckptd.catalog import CopyRow, FileRow
+from ckptd.domain.errors import SourceChanged
+from ckptd.domain.model import Checksums, Place
+from ckptd.domain.names import key_of
+from ckptd.engine.context import Context
+from ckptd.engine.units import matches
+from ckptd.engine.volume import Volume
+from ckptd.manifest.format import FORMAT_KEY
+
+
+class Uploading:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._looked_up: set[tuple[str, str, int]] = set()
+        """Checkpoints of which it is known who else wrote manifests."""
+        self.sent: dict[int, int] = {}
+        """Bytes of running uploads that have left, by file."""
+
+    async def upload(self, file: int, generation: int) -> None:
+        """Sends the file's content, if it still is this generation; records it as durable once the store confirmed it.
+
+        Raises RemoteError, SourceChanged.
+        """
+        context = self._context
+        row = await context.catalog.files.get(file)
+        copy = None if row is None else row.local()
+        if row is None or copy is None or row.generation != generation or row.durable:
+            return
+        volume = context.volumes[row.volume]
+        context.require_met(volume.name)
+        if await self._described_otherwise(volume, row):
+            return  # the manifest that others may be reading goes first: the next plan says so
+        key = key_of(row.path)
+        if key in context.deleting:
+            raise SourceChanged(f"an older object at {key} is being deleted")
+        try:
+            uploaded = await context.transfers.upload(
+                volume.remote, key, copy.location, row.stamp(copy),
+                journal_key=row.upload_key, on_bytes=self._counting(file),
+            )  # fmt: skip
+        except asyncio.CancelledError:
+            # What was on its way may have arrived: if nothing describes it in the end, it is deleted.
+            await context.catalog.manifests.leave(volume.name, [key])
+            raise
+        finally:
+            self.sent.pop(file, None)
+        await self._record(volume, row, key, uploaded.etag, uploaded.checksums)
+
+    def _counting(self, file: int) -> Callable[[int], None]:
+        self.sent[file] = 0
+
+        def count(some: int) -> None:
+            self.sent[file] = self.sent.get(file, 0) + some
+
+        return count
+
+    async def _record(self, volume: Volume, row: FileRow, key: str, etag: str, checksums: Checksums) -> None:
+        context = self._context
+        async with context.catalog.transaction():
+            now = await context.catalog.files.get(row.id)
+            if now is None or now.path != row.path or now.generation != row.generation:
+                # Renamed or rewritten while the last answer was on its way: what was sent is nobody's.
+                await context.catalog.manifests.leave(volume.name, [key])
+                raise SourceChanged(f"{row.path} changed while it was sent")
+            await context.catalog.files.set_checksums(row.id, row.generation, checksums)
+            await context.catalog.files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, key, etag=etag))
+
+    async def _described_otherwise(self, volume: Volume, row: FileRow) -> bool:
+        """Whether a manifest (of this node or another) describes other content of the checkpoint we are about to write."""
+        if row.step is None:
+            return False
+        context, unit = self._context, (volume.name, row.run, row.step)
+        if unit not in self._looked_up:
+            # Where a file system is not mounted any more, its directory takes every file without a complaint.
+            await context.transfers.require(volume.remote, FORMAT_KEY)
+            await context.known.refresh(volume, row.run, row.step)
+            self._looked_up.add(unit)
+        committed = context.known.of(*unit)
+        if committed is None or matches(row, committed.entries().get(row.path)):
+            return False
+        context.wake()
+        return True

@@ -1,0 +1,65 @@
+"""A served volume at run time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ckptd.domain.model import Place
+from ckptd.manifest import ManifestStore
+from ckptd.policy.policy import Policy
+from ckptd.transfer.transfers import Remote
+
+
+@dataclass(slots=True)
+class Tier:
+    place: Place
+    path: str
+    budget: int
+    """Bytes, as configured."""
+    huge_pages: bool = False
+    factor: float = 1.0
+    """Below 1 while memory pressure shrinks it."""
+
+    @property
+    def effective(self) -> int:
+        return int(self.budget * self.factor)
+
+    def staged(self, name: str) -> str:
+        """A private path on this tier's file system for content that is not in place yet."""
+        return os.path.join(self.path, "staging", name)
+
+
+@dataclass(slots=True)
+class Volume:
+    name: str
+    path: str
+    """What the user calls it; may be a symbolic link to `root`."""
+    root: str
+    """The real directory, on a tier."""
+    home: Place
+    """The tier that files in `root` count against."""
+    objects: str | None
+    """Directory of demoted files in the NVMe tier; None where there is nothing below `home`."""
+    remote: Remote
+    policy: Policy
+    manifests: ManifestStore
+
+    def locate(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def visible(self, path: str) -> str:
+        """As the user sees it."""
+        return os.path.join(self.path, path) if path else self.path
+
+    def object_path(self, file: int) -> str:
+        if self.objects is None:
+            raise LookupError(f"volume {self.name} has no tier below {self.home}")
+        return os.path.join(self.objects, str(file))
+
+    def object_of(self, target: str) -> int | None:
+        """The file id that a symbolic link's target stands for, if it is one of ours."""
+        if self.objects is None:
+            return None
+        directory, name = os.path.split(target)
+        return int(name) if directory == self.objects and name.isdecimal() else None

@@ -1,0 +1,94 @@
+"""Names of a checkpoint's files in a form that can be compared between steps, and what they tell to be missing."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ckptd.layouts.location import KEPT, TOP, place_of
+from ckptd.layouts.steps import step_of_directory, step_of_file
+
+_SHARD = re.compile(r"(?P<before>.*[-_.])(?P<number>\d+)-of-(?P<count>\d+)(?P<after>.*)")
+_RANK = re.compile(r"(?P<before>.*?(?:rank|rng_state|random_states|__)[-_]?)(?P<number>\d+)(?P<after>\D.*|$)")
+_DIGITS = re.compile(r"\d+(?:\.\d+)?(?!-of-)")
+
+
+@lru_cache(maxsize=KEPT)
+def comparable(path: str) -> str:
+    """Relative to the run, with the step (and what changes with it: epoch, loss) replaced by `{n}`."""
+    place = place_of(path)
+    parts = path.split("/")
+    first = 0 if place.run == TOP else 1
+    *directories, name = parts[first:]
+    done = [_blank(part) if _is_step(step_of_directory(part), part, place.step) else part for part in directories]
+    return "/".join([*done, _blank(name) if _is_step(step_of_file(name), name, place.step) else name])
+
+
+def _is_step(found: int | None, part: str, step: int | None) -> bool:
+    return step is not None and (found == step or (part.isdigit() and int(part) == step))
+
+
+def _blank(name: str) -> str:
+    shard = _SHARD.fullmatch(name)
+    if shard:
+        return f"{_DIGITS.sub('{n}', shard['before'])}{shard['number']}-of-{shard['count']}{shard['after']}"
+    stem, dot, extension = name.rpartition(".")
+    return f"{_DIGITS.sub('{n}', stem)}.{extension}" if dot and not extension.isdigit() else _DIGITS.sub("{n}", name)
+
+
+def missing_shards(names: Iterable[str]) -> list[str]:
+    """`model-00001-of-00003.safetensors` says that there are three."""
+    series: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+    for name in names:
+        found = _SHARD.fullmatch(name)
+        if found and int(found["count"]) <= 1_000_000:
+            series[found["before"], found["count"], found["after"]].add(int(found["number"]))
+    missing = []
+    for (before, count, after), numbers in series.items():
+        first = 0 if 0 in numbers else 1  # TensorFlow counts from 0
+        for number in range(first, first + int(count)):
+            if number not in numbers:
+                missing.append(f"{before}{number:0{len(count)}d}-of-{count}{after}")
+                break  # one is enough to say so
+    return missing
+
+
+def lacking(names: frozenset[str], previous: frozenset[str]) -> list[str]:
+    """What the previous checkpoint has and this one has not, apart from what a smaller number of processes explains."""
+    missing = sorted(previous - names)
+    if not missing:
+        return []
+    before, now = _ranks(previous), _ranks(names)
+    sizes = {len(found) for found in now.values()}
+    consistent = len(sizes) == 1 and all(
+        found == set(range(min(found), min(found) + len(found))) for found in now.values()
+    )
+    shrunk = (
+        consistent and before.keys() == now.keys() and all(len(old) % len(now[key]) == 0 for key, old in before.items())
+    )
+    resharded = not missing_shards(names)
+    return [
+        name
+        for name in missing
+        if not (shrunk and _RANK.fullmatch(name)) and not (resharded and _same_series(name, names))
+    ]
+
+
+def _ranks(names: Iterable[str]) -> dict[tuple[str, str], set[int]]:
+    series: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for name in names:
+        found = _RANK.fullmatch(name)
+        if found:
+            series[found["before"], found["after"]].add(int(found["number"]))
+    return series
+
+
+def _same_series(name: str, names: Iterable[str]) -> bool:
+    """Whether `name` is a shard of something that is here in another number of shards."""
+    mine = _SHARD.fullmatch(name)
+    others = (_SHARD.fullmatch(other) for other in names) if mine else ()
+    return any(
+        mine and other and (other["before"], other["after"]) == (mine["before"], mine["after"]) for other in others
+    )

@@ -1,0 +1,164 @@
+"""The manifest as a value and as JSON (docs/remote-layout.md).
+
+CRC-64/NVME values are 16 hexadecimal digits. `key` is where the object lies under the remote; the file's path in the volume
+is `path_of(key)`. A symbolic link has a `link` and no object.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ckptd.domain.errors import IntegrityError, StateUnusable
+from ckptd.domain.model import Attributes, Checksums
+from ckptd.domain.names import key_of, path_of
+from ckptd.layouts import locate
+
+FORMAT_VERSION = 1
+FORMAT_KEY = ".ckptd/format"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestEntry:
+    key: str
+    attributes: Attributes
+    checksums: Checksums | None
+    """None for a symbolic link."""
+    link: str | None = None
+    etag: str = ""
+    """The object's version when it was confirmed."""
+
+    @property
+    def path(self) -> str:
+        return path_of(self.key)
+
+    @property
+    def size(self) -> int:
+        return self.checksums.size if self.checksums else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    run: str
+    step: int
+    node: str
+    nodes: int
+    """How many nodes' manifests make the checkpoint whole."""
+    framework: str
+    writer: str
+    """Program and version that wrote it."""
+    root: str
+    """Key of the directory or file that `--resume` gets."""
+    written_at: float
+    committed_at: float
+    entries: tuple[ManifestEntry, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(entry.size for entry in self.entries)
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "version": FORMAT_VERSION,
+                "run": key_of(self.run),
+                "step": self.step,
+                "node": self.node,
+                "nodes": self.nodes,
+                "framework": self.framework,
+                "writer": self.writer,
+                "root": self.root,
+                "written_at": _rfc3339(self.written_at),
+                "committed_at": _rfc3339(self.committed_at),
+                "files": [_entry_json(entry) for entry in self.entries],
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> Manifest:
+        """Raises IntegrityError naming `name` for what is no manifest, StateUnusable for a newer format."""
+        try:
+            data = json.loads(text)
+            if int(data["version"]) > FORMAT_VERSION:
+                raise StateUnusable(
+                    f"{name} has format version {data['version']}; this ckptd knows up to {FORMAT_VERSION}",
+                    hint="upgrade ckptd on this node",
+                )
+            found = cls(
+                path_of(data["run"]), int(data["step"]), str(data["node"]), int(data["nodes"]), str(data["framework"]),
+                str(data["writer"]), str(data["root"]), _seconds(data["written_at"]), _seconds(data["committed_at"]),
+                tuple(_entry(item) for item in data["files"]),
+            )  # fmt: skip
+            _check(found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"{name} is not a manifest: {error!r}", hint="it is ignored; see: ckptctl ls"
+            ) from error
+        return found
+
+
+def manifest_prefix(run: str | None = None, step: int | None = None) -> str:
+    prefix = ".ckptd/manifests/"
+    if run is not None:
+        prefix += f"{key_of(run)}/"
+        if step is not None:
+            prefix += f"{step}/"
+    return prefix
+
+
+def manifest_key(run: str, step: int, node: str) -> str:
+    return f"{manifest_prefix(run, step)}{node}.json"
+
+
+def _check(manifest: Manifest) -> None:
+    """Others may write to the remote too. Raises ValueError for a key that leads out of its run, or out of the volume."""
+    if manifest.root not in ("", "."):
+        _check_inside(manifest.root)
+    for entry in manifest.entries:
+        _check_inside(entry.key)
+        if locate(entry.path).run != manifest.run:
+            raise ValueError(f"key {entry.key!r} is not of run {manifest.run!r}")
+
+
+def _check_inside(key: str) -> None:
+    path = path_of(key)
+    parts = [*key.split("/"), *path.split("/")]
+    if "\0" in path or f"{path}/".startswith(".ckptd/") or any(part in {"", ".", ".."} for part in parts):
+        raise ValueError(f"key {key!r} is no path of a volume")
+
+
+def _entry_json(entry: ManifestEntry) -> dict[str, Any]:
+    a, sums = entry.attributes, entry.checksums
+    item: dict[str, Any] = {"key": entry.key, "mode": a.mode, "uid": a.uid, "gid": a.gid, "mtime_ns": a.mtime_ns}
+    if entry.link is not None:
+        item["link"] = key_of(entry.link)
+    if sums is not None:
+        item |= {
+            "size": sums.size,
+            "crc64nvme": f"{sums.whole:016x}",
+            "part_size": sums.part_size,
+            "parts": [f"{part:016x}" for part in sums.parts],
+            "etag": entry.etag,
+        }
+    return item
+
+
+def _entry(item: dict[str, Any]) -> ManifestEntry:
+    attributes = Attributes(int(item["mode"]), int(item["uid"]), int(item["gid"]), int(item["mtime_ns"]))
+    if "link" in item:
+        return ManifestEntry(str(item["key"]), attributes, None, path_of(item["link"]))
+    parts = tuple(int(part, 16) for part in item["parts"])
+    sums = Checksums(int(item["size"]), int(item["part_size"]), parts, int(item["crc64nvme"], 16))
+    return ManifestEntry(str(item["key"]), attributes, sums, None, str(item["etag"]))
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,92 @@
+"""Manifests and the format mark in one remote."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from ckptd.domain.errors import IntegrityError, StateUnusable
+from ckptd.domain.names import path_of
+from ckptd.manifest.format import FORMAT_KEY, FORMAT_VERSION, Manifest, manifest_key, manifest_prefix
+from ckptd.transfer.transfers import Remote, Transfers
+
+log = structlog.get_logger()
+
+_KEY = re.compile(r"\.ckptd/manifests/(?P<run>[^/]+)/(?P<step>[0-9]+)/(?P<node>[^/]+)\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A manifest object as a listing shows it."""
+
+    run: str
+    step: int
+    node: str
+    key: str
+    version: str
+    """Changes when the object does."""
+
+
+class ManifestStore:
+    def __init__(self, transfers: Transfers, remote: Remote) -> None:
+        self._transfers = transfers
+        self._remote = remote
+
+    async def check_format(self) -> None:
+        """Writes the format mark into a new remote; raises StateUnusable for a newer major version."""
+        raw = await self._transfers.get(self._remote, FORMAT_KEY)
+        if raw is None:
+            await self._transfers.put(self._remote, FORMAT_KEY, json.dumps({"version": FORMAT_VERSION}).encode())
+            return
+        try:
+            version = int(json.loads(raw)["version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateUnusable(
+                f"{self._remote.url}: {FORMAT_KEY} is not readable", hint="is this prefix written by ckptd?"
+            ) from error
+        if version > FORMAT_VERSION:
+            raise StateUnusable(
+                f"{self._remote.url} is in format version {version}; this ckptd knows up to {FORMAT_VERSION}",
+                hint="upgrade ckptd on this node, or name another remote",
+            )
+
+    async def listing(self, run: str | None = None, step: int | None = None) -> list[Listed]:
+        """Raises RemoteError."""
+        found = []
+        for item in await self._transfers.list(self._remote, manifest_prefix(run, step)):
+            match = _KEY.fullmatch(item.key)
+            if match is None:
+                continue
+            version = item.etag or f"{item.modified}/{item.size}"
+            found.append(Listed(path_of(match["run"]), int(match["step"]), match["node"], item.key, version))
+        return found
+
+    async def read(self, listed: Listed) -> tuple[Manifest, str] | None:
+        """The manifest and its text; None when it is gone by now or is none that we understand (logged)."""
+        raw = await self._transfers.get(self._remote, listed.key)
+        if raw is None:
+            return None
+        try:
+            return Manifest.from_json(raw, listed.key), raw.decode()
+        except (IntegrityError, StateUnusable, UnicodeDecodeError) as error:
+            # Of a newer format, or no manifest at all: what we cannot read we do not offer, and it harms no other.
+            log.warning("manifest.ignored", key=listed.key, error=str(error))
+            return None
+
+    async def write(self, manifest: Manifest) -> tuple[str, str]:
+        """Writes a manifest where there is none; returns its version and its text.
+
+        Raises RemoteError of backend_code `precondition` where there is another: of an earlier life of this node that its
+        catalog does not know, or of another daemon that bears the same node name.
+        """
+        text = manifest.to_json()
+        key = manifest_key(manifest.run, manifest.step, manifest.node)
+        stat = await self._transfers.put(self._remote, key, text.encode(), if_absent=True)
+        return stat.etag, text
+
+    async def delete(self, run: str, step: int, nodes: Mapping[str, object]) -> None:
+        await self._transfers.delete(self._remote, [manifest_key(run, step, node) for node in nodes])

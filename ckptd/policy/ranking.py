@@ -1,0 +1,84 @@
+"""Where each checkpoint stands among those of its run: the one input of every "newest N are kept" rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ckptd.domain.model import RESTORABLE, CheckpointState, Place
+from ckptd.policy.policy import Sync
+from ckptd.policy.snapshot import UnitView
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A unit with what follows from its neighbours."""
+
+    unit: UnitView
+    rank: int | None = None
+    """0: the newest complete or committed checkpoint of its run. None: not ranked (writing, torn, lost, loose)."""
+    committed_rank: int | None = None
+    """The same among committed ones only."""
+    outlived: bool = False
+    """A newer checkpoint of the run is committed."""
+
+    @property
+    def name(self) -> tuple[str, str, int | None]:
+        return (self.unit.volume, self.unit.run, self.unit.step)
+
+    @property
+    def kept(self) -> bool:
+        """Policy wants it on this node."""
+        policy = self.unit.policy
+        return self.rank is None or self.rank < max(policy.keep_hot, policy.keep_nvme)
+
+    @property
+    def begun(self) -> bool:
+        """Some of its present content reached the remote."""
+        return self.unit.upload_begun or any(Place.REMOTE in file.copies for file in self.unit.files)
+
+    @property
+    def skipped(self) -> bool:
+        """`sync = latest` lets it go: it was superseded before its upload began."""
+        unit = self.unit
+        return (
+            unit.policy.sync is Sync.LATEST
+            and unit.step is not None
+            and unit.state is CheckpointState.COMPLETE
+            and self.rank != 0
+            and not self.begun
+        )
+
+    @property
+    def stale(self) -> bool:
+        """A manifest of ours describes contents that are not the present ones."""
+        return self.unit.manifest and not self.unit.manifest_current
+
+
+def standings(units: Sequence[UnitView]) -> list[Standing]:
+    """In a fixed order, whatever order the units came in."""
+    runs: dict[tuple[str, str], list[UnitView]] = {}
+    for unit in units:
+        runs.setdefault((unit.volume, unit.run), []).append(unit)
+    found: list[Standing] = []
+    for key in sorted(runs):
+        found.extend(_of_run(runs[key]))
+    return found
+
+
+def _of_run(units: list[UnitView]) -> list[Standing]:
+    """Loose files first, then steps, newest first."""
+    found = [Standing(unit) for unit in units if unit.step is None]
+    ranked = committed = 0
+    for unit in sorted((u for u in units if u.step is not None), key=_step, reverse=True):
+        is_committed = unit.state is CheckpointState.COMMITTED
+        is_ranked = unit.state in RESTORABLE
+        rank, committed_rank = ranked if is_ranked else None, committed if is_committed else None
+        found.append(Standing(unit, rank, committed_rank, outlived=committed > 0))
+        ranked += is_ranked
+        committed += is_committed
+    return found
+
+
+def _step(unit: UnitView) -> int:
+    return -1 if unit.step is None else unit.step

@@ -1,0 +1,56 @@
+"""What is let go for good: skipped checkpoints on this node, old ones in the remote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptd.domain.model import TIERS
+from ckptd.policy.actions import Abandon, Prune
+from ckptd.policy.ranking import Standing
+from ckptd.policy.snapshot import waits
+
+
+def abandoned(standings: Sequence[Standing]) -> list[Abandon]:
+    """Skipped by `sync = latest`, beyond what is kept here, and a newer one is safe in the remote."""
+    found: list[Abandon] = []
+    for standing in standings:
+        unit = standing.unit
+        if (
+            unit.step is not None
+            and standing.skipped
+            and standing.outlived
+            and not standing.kept
+            and unit.pinned is None
+            and not unit.busy
+            and not any(file.busy for file in unit.files)
+            and any(tier in file.copies for file in unit.files for tier in TIERS)
+        ):
+            found.append(Abandon(unit.volume, unit.run, unit.step))
+    return found
+
+
+def pruned(standings: Sequence[Standing], now: float) -> list[Prune]:
+    """Oldest first. What a tier still holds stays in the remote: it would be an only copy, and go up again.
+
+    A checkpoint that other nodes committed too (or alone) is theirs to prune: they may hold it.
+    """
+    found: list[Prune] = []
+    for standing in reversed(standings):
+        unit, policy = standing.unit, standing.unit.policy
+        if (
+            unit.step is not None
+            and policy.keep_remote > 0
+            and standing.committed_rank is not None
+            and standing.committed_rank >= policy.keep_remote
+            and not (policy.keep_every and unit.step % policy.keep_every == 0)
+            and unit.manifest
+            and unit.manifest_current
+            and unit.pinned is None
+            and not unit.shared
+            and unit.remote_ok
+            and not unit.busy
+            and not waits(unit.retry_at, now)
+            and not any(file.busy or tier in file.copies for file in unit.files for tier in TIERS)
+        ):
+            found.append(Prune(unit.volume, unit.run, unit.step))
+    return found

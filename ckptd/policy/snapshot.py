@@ -1,0 +1,94 @@
+"""What the planner sees: the state of a node at one moment, as plain values.
+
+A *unit* is what is decided about together: a checkpoint, or (step None) a run's files that belong to no step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckptd.domain.model import CheckpointState, Place
+from ckptd.policy.policy import Policy
+
+LONGEST_WAIT_S = 600.0
+"""No backoff is longer. A `retry_at` further away was written before the clock jumped back, and does not count."""
+
+
+def waits(retry_at: float, now: float) -> bool:
+    return now < retry_at <= now + LONGEST_WAIT_S
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    id: int
+    size: int
+    """Bytes it occupies."""
+    generation: int
+    """Counts contents: what was uploaded of an older generation is not a copy of this one."""
+    settled: bool
+    """Closed by its writer under a name that is not temporary."""
+    copies: frozenset[Place]
+    """Where whole copies of *this generation* are; REMOTE only when the store has confirmed size and checksum."""
+    busy: bool = False
+    """An action on it is running, or the job holds it open in a way that forbids moving it."""
+    uploading: bool = False
+    """Its upload is running (then it is busy too)."""
+    moving_to: Place | None = None
+    """The tier a running move writes it to; its bytes are counted there already (`TierView.used`)."""
+    leaving: bool = False
+    """A running action frees its tier copies (then it is busy too): what it occupies counts as good as free."""
+    retry_at: float = 0.0
+    """Not to be tried again before this time (backoff after a failure)."""
+    move_retry_at: float = 0.0
+    """The same for moves between tiers and evictions: a remote that is down must not keep files from being demoted."""
+    left_over: bool = False
+    """Under a temporary name in a checkpoint that is whole without it (its writer died, another one went on): not sent."""
+    open: bool = False
+    """Its writer has it open."""
+    last: bool = False
+    """A marker or pointer: uploaded after all the others of its unit."""
+    closed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnitView:
+    volume: str
+    run: str
+    step: int | None
+    state: CheckpointState
+    """For a unit without step: WRITING (loose files are never committed)."""
+    files: tuple[FileView, ...]
+    policy: Policy
+    pinned: Place | None = None
+    """Wanted in this tier whatever the policy says (pin, or a prefetch whose ttl is not over)."""
+    manifest: bool = False
+    """A manifest of ours is in the remote, of these contents or of older ones."""
+    manifest_current: bool = False
+    """… and it describes exactly these contents."""
+    upload_begun: bool = False
+    """At least one byte of the present contents was sent (decides what `sync = latest` may skip)."""
+    remote_ok: bool = True
+    """False while the remote is known to be unreachable: nothing that needs it is planned except one trial."""
+    busy: bool = False
+    """A commit, uncommit or prune of it is running."""
+    retry_at: float = 0.0
+    completed_at: float | None = None
+    shared: bool = False
+    """Other nodes' manifests exist for it: pruning only takes what this node wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierView:
+    place: Place
+    budget: int
+    """Effective bytes: the configured budget, or less under memory pressure."""
+    used: int
+    """Bytes of all files in it, of files being written, and of moves into it that are running."""
+    reserve: int = 0
+    """Bytes to keep free for saves to come (what the next checkpoint is expected to weigh)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    units: tuple[UnitView, ...]
+    tiers: tuple[TierView, ...]

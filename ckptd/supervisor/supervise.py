@@ -1,0 +1,174 @@
+"""The supervisor's loop: one worker at a time, until it stops in order or is told to.
+
+One thread and one `poll`: on signals (a wake-up pipe), on what the worker says when it is ready, and on its pidfd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ckptd.domain.errors import CkptdError
+from ckptd.supervisor.announce import Announcer
+from ckptd.supervisor.process import COMMAND, Exit, Worker, error_in
+from ckptd.supervisor.restarts import Restarts
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+GRACE_S = 10.0
+"""Beyond the worker's own limit for its last flush."""
+FIRST_TRIES = 3
+"""Deaths of a worker that never was ready, before the start is given up: there is nothing to keep alive yet."""
+
+
+class Log(Protocol):
+    def info(self, event: str, /, **fields: Any) -> Any: ...
+    def warning(self, event: str, /, **fields: Any) -> Any: ...
+    def error(self, event: str, /, **fields: Any) -> Any: ...
+
+
+@dataclass(slots=True)
+class Supervisor:
+    settings: dict[str, Any]
+    """Handed on to every worker as it is: a config file that is edited meanwhile counts from the next `up`."""
+    socket_fd: int
+    lock_fd: int
+    stop_limit_s: float
+    """How long the worker may flush after SIGTERM."""
+    announcer: Announcer
+    log: Log
+    command: Sequence[str] = COMMAND
+    clock: Callable[[], float] = time.monotonic
+    restarts: Restarts = field(default_factory=Restarts)
+    last_exit: str = ""
+    was_ready: bool = False
+    refusal: CkptdError | None = None
+    """Why the present worker said it could not start."""
+    stopping: bool = False
+    kill_at: float | None = None
+    wake: int = -1
+
+    def run(self) -> int:
+        """Returns the process's exit code. Signals must not be handled by anybody else meanwhile."""
+        with _signals() as self.wake:
+            while True:
+                worker = self._start()
+                born = self.clock()
+                ended = self._accompany(worker)
+                verdict = self._verdict(ended, self.clock() - born)
+                if verdict is not None:
+                    return verdict
+                self._rest()
+                if self.stopping:
+                    return 0
+
+    def _start(self) -> Worker:
+        self.refusal = None
+        document = {
+            "settings": self.settings,
+            "socket_fd": self.socket_fd,
+            "lock_fd": self.lock_fd,
+            "restarts": self.restarts.total,
+            "last_exit": self.last_exit,
+        }
+        worker = Worker.start(self.command, document, keep=(self.socket_fd, self.lock_fd))
+        self.log.info("worker.started", pid=worker.process.pid, restarts=self.restarts.total)
+        return worker
+
+    def _accompany(self, worker: Worker) -> Exit:
+        """Until it has ended: passes signals on to it, hears it, and ends it when its time to stop is over."""
+        while True:
+            patience = None if self.kill_at is None else max(0.0, self.kill_at - self.clock())
+            happened = _poll((self.wake, worker.ready, worker.pidfd), patience)
+            if worker.ready in happened:
+                self._heard(worker.hear())
+            if worker.pidfd in happened:
+                return worker.bury()
+            if self.wake in happened:
+                self._told(os.read(self.wake, 4096), worker)
+            elif self.kill_at is not None and self.clock() >= self.kill_at:
+                self.log.error("worker.killed", pid=worker.process.pid, reason="did not stop in time")
+                worker.kill()
+                self.kill_at = None
+
+    def _heard(self, message: dict[str, Any] | None) -> None:
+        if message is None:
+            return
+        if message["ok"] is not True:
+            self.refusal = error_in(message)
+            return
+        self.was_ready = True
+        self.announcer.ready()
+        self.log.info("worker.ready")
+
+    def _told(self, signals: bytes, worker: Worker) -> None:
+        if self.stopping and signal.SIGINT in signals:
+            self.log.warning("worker.killed", reason="interrupted twice: the rest is uploaded after the next start")
+            worker.kill()
+            return
+        if self.stopping:
+            return
+        self.stopping = True
+        self.kill_at = self.clock() + self.stop_limit_s + GRACE_S
+        self.log.info("stopping", signal=signal.Signals(signals[0]).name, limit_s=self.stop_limit_s)
+        worker.signal(signal.SIGTERM)
+
+    def _verdict(self, ended: Exit, uptime_s: float) -> int | None:
+        """The exit code if this was the last worker, None if another one is to be started."""
+        self.last_exit = str(ended)
+        if ended.code == 0:
+            self.log.info("stopped")
+            return 0
+        if self.stopping:
+            self.log.warning("stopped", worker=str(ended))
+            # SIGTERM that met an interpreter still on its way up has its default effect; there was nothing to flush.
+            return 0 if ended.code == -signal.SIGTERM else ended.start_error or 1
+        self.restarts = self.restarts.died(uptime_s)
+        self.log.error(
+            "worker.died", reason=str(ended), uptime_s=round(uptime_s, 3), next_start_in_s=self.restarts.delay_s
+        )
+        if self.was_ready:
+            # A daemon that served is never given up, whatever a restart runs into: the disk may have room again,
+            # the remote may answer again, and its settings were good.
+            return None
+        if ended.start_error is None and self.restarts.in_row < FIRST_TRIES:
+            return None
+        error = self.refusal or CkptdError(f"the worker cannot start: {ended}", hint="the daemon's log says more")
+        self.announcer.failed(error)
+        return ended.start_error or error.exit_code
+
+    def _rest(self) -> None:
+        """Waits before the next start; callers queue at the socket meanwhile."""
+        if self.wake in _poll((self.wake,), self.restarts.delay_s):
+            os.read(self.wake, 4096)
+            self.stopping = True
+            self.log.info("stopped", worker="was waiting to be started again")
+
+
+def _poll(descriptors: Sequence[int], seconds: float | None) -> frozenset[int]:
+    poll = select.poll()
+    for fd in descriptors:
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
+    return frozenset(fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """Makes the stop signals readable: yields the end of a pipe on which each arrives as one byte."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    before = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+    previous = signal.set_wakeup_fd(writing)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,1 @@
+"""Fast local storage with byte budgets: placement, reservation, demotion."""

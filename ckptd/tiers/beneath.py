@@ -1,0 +1,93 @@
+"""Reaching into a directory that a job writes, without following the links it may plant.
+
+The daemon may be root. A path like `run/step/file` is therefore opened component by component, relative to the volume's
+root; a symbolic link where a directory should be is refused. What is opened stays what it is, however the job renames.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ckptd.domain.errors import Conflict
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def parent_of(root: str, relative: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    """Opens the directory that holds `relative` below `root`: yields its descriptor and the last name.
+
+    `make` creates directories that are missing: mode 0755, and owned like the one above them where we are root. Raises
+    FileNotFoundError, or Conflict where a link or a file stands in the way.
+    """
+    *above, name = relative.split("/")
+    if not name or name in {".", ".."} or ".." in above or relative.startswith("/"):
+        raise ValueError(f"not a relative path of a file: {relative!r}")
+    fd = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
+    try:
+        for step in above:
+            below = _enter(fd, step, relative, make=make)
+            os.close(fd)
+            fd = below
+        yield fd, name
+    finally:
+        os.close(fd)
+
+
+def unlink_link(root: str, relative: str, target: str) -> None:
+    """Removes the link to `target` at the path, if that is what is there."""
+    with (
+        suppress(FileNotFoundError, Conflict),
+        parent_of(root, relative) as (parent, name),
+    ):
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode) and os.readlink(name, dir_fd=parent) == target:
+            os.unlink(name, dir_fd=parent)
+
+
+def opened_at(fd: int, path: str) -> bool:
+    """Whether what was opened by `path` (a real path) lies there: no directory on the way was a link.
+
+    O_NOFOLLOW looks at the last component only. False as well for what was renamed or removed since.
+    """
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == path
+    except OSError:
+        return False
+
+
+def _enter(fd: int, name: str, relative: str, *, make: bool) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=fd)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise _in_the_way(relative, name) from error
+        raise
+    made = True
+    try:
+        os.mkdir(name, mode=0o700, dir_fd=fd)
+    except FileExistsError:
+        made = False  # the job was quicker
+    try:
+        below = os.open(name, _DIRECTORY, dir_fd=fd)
+    except OSError as error:
+        raise _in_the_way(relative, name) from error
+    if made:
+        above = os.fstat(fd)
+        if os.geteuid() == 0:
+            os.fchown(below, above.st_uid, above.st_gid)
+        os.fchmod(below, 0o755)
+    return below
+
+
+def _in_the_way(relative: str, name: str) -> Conflict:
+    return Conflict(
+        f"cannot reach {relative!r}: {name!r} is a link or a file", hint="a directory of that name is needed there"
+    )

@@ -1,0 +1,56 @@
+"""May a tier live here? Asked once at start, so that a bad place is told before the first save and not after it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+
+from ckptd.domain.errors import ConfigError
+from ckptd.domain.model import Place
+from ckptd.tiers.filesystem import FileSystem, filesystem_of
+
+VOLUMES = "volumes"
+"""The one folder of a tier in which volumes may lie."""
+
+
+def check_tier(place: Place, path: str, volumes: Mapping[str, str]) -> FileSystem:
+    """Makes the directory if need be. `volumes`: name to path. Raises ConfigError naming the path and the way out."""
+    key = f"tiers.{place}.path"
+    for name, volume in volumes.items():
+        check_apart(key, path, name, volume)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: '{path}' cannot be used as a tier: {error.strerror}",
+            hint="choose a directory that this user may create and write to",
+        ) from error
+    found = filesystem_of(path)
+    if found.network:
+        raise ConfigError(
+            f"{key}: '{path}' is on a network or user-space file system ({found.name}), a tier has to be local",
+            hint="use a local disk for the tier; the shared directory can be the remote: file://<directory>",
+        )
+    return found
+
+
+def check_apart(key: str, tier: str, name: str, volume: str) -> None:
+    """A tier inside a volume would be taken for checkpoints; a volume inside a tier has its own folder there."""
+    real_tier, real_volume = os.path.realpath(tier), os.path.realpath(volume)
+    if _inside(real_tier, real_volume):
+        raise ConfigError(
+            f"{key}: '{tier}' lies inside volume '{name}' ('{volume}')",
+            hint="put the tier beside the volume, not into it",
+        )
+    if _inside(real_volume, real_tier) and not _inside(real_volume, os.path.join(real_tier, VOLUMES), itself=False):
+        raise ConfigError(
+            f"volume '{name}': '{volume}' lies inside the tier '{tier}', where only '{tier}/{VOLUMES}/' holds volumes",
+            hint=f"use '{tier}/{VOLUMES}/{name}', or a path that does not exist yet",
+        )
+
+
+def _inside(path: str, folder: str, *, itself: bool = True) -> bool:
+    return (itself and path == folder) or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,277 @@
+"""The face of this package: move files between tiers and stores, and speak with stores about small objects.
+
+Every method may be cancelled: the mover stops at its next chunk and the slot is free again. What changes the store is
+waited for even then (`calls.Call.writes`), so nothing of a cancelled call reaches the store after it has returned.
+Transient failures are tried again for about half a minute; then RemoteError(retryable=True): the planner asks later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import Checksums, Stamp, TransferReport
+from ckptd.transfer import calls
+from ckptd.transfer.backoff import Backoff
+from ckptd.transfer.calls import Features, ObjectStat, Remote
+from ckptd.transfer.dispatch import Dispatcher, Turn
+from ckptd.transfer.downloads import DownloadJob, Downloads
+from ckptd.transfer.health import Health, HealthBook
+from ckptd.transfer.journal import Journal
+from ckptd.transfer.pool import MoverPool
+from ckptd.transfer.progress import Progress, Queue
+from ckptd.transfer.rates import Rate
+from ckptd.transfer.refusal import BUCKET_MISSING, MOVER_DIED, PRECONDITION, Refusal, Refused, spoken
+from ckptd.transfer.slots import Slots
+from ckptd.transfer.split import part_size_for
+from ckptd.transfer.uploads import Uploaded, UploadJob, Uploads
+
+__all__ = ["Health", "ObjectStat", "Remote", "Transfers", "Uploaded"]
+
+DOWNLOAD_PRIORITY = 100
+"""Somebody waits for a prefetch; larger goes first."""
+VERIFY_PRIORITY = -100
+"""Nobody waits for it."""
+LOCAL_CALLS = 2
+"""Copies and checksums at a time: they are as fast as memory or the disk, more only make each slower."""
+COPY_TRIES = 3
+"""A mover that dies under a copy is not the copy's fault; three of them may be."""
+PAGE = 999
+"""Objects a listing gives in one answer: with the one that tells whether more follow, one page of S3."""
+DELETE_KEYS = 1000
+"""Keys in one call: what S3's DeleteObjects takes."""
+
+
+def _ignore(_count: int) -> None:
+    pass
+
+
+class Transfers:
+    """`parallel` parts in flight over all files; sizes in bytes; `bandwidth` in bytes a second, 0: no cap."""
+
+    def __init__(
+        self,
+        *,
+        parallel: int,
+        part_size: int,
+        bandwidth: int,
+        movers: int,
+        journal: Journal,
+        backoff: Backoff | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._part_size = part_size
+        self._pool = MoverPool(movers=movers, threads=parallel, bandwidth=bandwidth)
+        self._slots = Slots(parallel)
+        self._local = Slots(LOCAL_CALLS)
+        self._book = HealthBook()
+        dispatcher = Dispatcher(self._pool, self._slots, self._book, backoff or Backoff(), sleep=sleep)
+        self._ask = dispatcher.ask
+        self._uploads = Uploads(dispatcher, journal, parallel)
+        self._downloads = Downloads(dispatcher, journal, parallel)
+        self._features: dict[Remote, Features] = {}
+        self._up = Rate()
+        self._down = Rate()
+        self._queue = Queue()
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(kind, error, trace)
+
+    @property
+    def mover_pids(self) -> tuple[int, ...]:
+        return self._pool.pids
+
+    @property
+    def mover_restarts(self) -> int:
+        return self._pool.restarts
+
+    async def probe(self, remote: Remote, *, expect: str | None = None) -> None:
+        """One try, so that `up` answers soon. Raises ConfigError or RemoteError, both with a hint.
+
+        `expect` names an object that is in it for sure: without it, it is another one (a file system that is not
+        mounted leaves an empty directory), and nothing is made or written there.
+        """
+        if expect is not None:
+            await self.require(remote, expect)
+        with spoken(_remote(remote)):
+            await self._ask(calls.Probe(remote), remote=remote.name, tries=1)
+
+    async def require(self, remote: Remote, key: str) -> None:
+        """One try. Raises RemoteError where the object is not in the remote."""
+        with spoken(_remote(remote)):
+            try:
+                # Its health is not told: that it can be read does not say that it can be written.
+                found = await self._ask(calls.Head(remote, key), tries=1)
+            except Refused as refused:
+                self._book.failed(remote.name, refused.refusal, given_up=True)
+                raise
+            if found.stat is None:
+                hint = f"mount its file system; if it was emptied on purpose, put '{key}' back"
+                refusal = Refusal(BUCKET_MISSING, f"'{key}' is not in it any more: it is not the one it was", hint)
+                self._book.failed(remote.name, refusal, given_up=True)
+                raise Refused(refusal)
+
+    async def upload(
+        self,
+        remote: Remote,
+        key: str,
+        path: str,
+        stamp: Stamp,
+        *,
+        journal_key: str,
+        on_bytes: Callable[[int], None] = _ignore,
+        priority: int = 0,
+    ) -> Uploaded:
+        """Makes `path`, whose content is the one `stamp` names, the object at `key`; larger priorities go first.
+
+        `on_bytes` gets counts that add up to the size at the end; negative ones take back what has to go again.
+        Raises SourceChanged (nothing stays in the store), IntegrityError, RemoteError, ConfigError.
+        """
+        with spoken(_object(remote, key)), Progress(stamp.size, on_bytes, self._up, self._queue) as progress:
+            features = await self._features_of(remote)
+            part_size = part_size_for(
+                stamp.size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
+            )
+            turn = Turn(priority, self._slots.ticket())
+            return await self._uploads.run(UploadJob(remote, key, path, stamp, journal_key, part_size, turn, progress))
+
+    async def download(
+        self,
+        remote: Remote,
+        key: str,
+        staged: str,
+        *,
+        checksums: Checksums,
+        journal_key: str,
+        on_bytes: Callable[[int], None] = _ignore,
+        priority: int = DOWNLOAD_PRIORITY,
+    ) -> None:
+        """The object into the new file `staged` (mode 0600), every part checked, flushed to its disk.
+
+        After RemoteError(retryable=True) or a cancellation the file stays for the same call to go on with; after any
+        other error it is gone. Raises NoRoom before the first byte moves, IntegrityError, RemoteError.
+        """
+        with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
+            turn = Turn(priority, self._slots.ticket())
+            job = DownloadJob(remote, key, checksums, turn, progress)
+            await self._downloads.run(job, staged, journal_key)
+
+    async def verify_remote(
+        self, remote: Remote, key: str, checksums: Checksums, on_bytes: Callable[[int], None] = _ignore
+    ) -> None:
+        """Reads every byte back. IntegrityError names key and part; also when the object is gone or of another size."""
+        with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
+            turn = Turn(VERIFY_PRIORITY, self._slots.ticket())
+            await self._downloads.verify(DownloadJob(remote, key, checksums, turn, progress))
+
+    async def checksum(self, path: str, stamp: Stamp) -> Checksums:
+        """Reads a local file. Raises SourceChanged."""
+        with spoken("checksum"):
+            async with self._local.held(0, 0):
+                return await self._ask(calls.Sum(path, stamp, self._part_size))
+
+    async def copy(
+        self,
+        source: str,
+        stamp: Stamp,
+        target: str,
+        *,
+        expect: Checksums | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Checksums:
+        """A new file `target` (mode 0600) with the same bytes and holes, on its disk and read back from it.
+
+        Leaves no target behind when it fails. Raises SourceChanged, NoRoom, IntegrityError (the source is not what
+        `expect` says, or the copy came out different), CkptdError when the target exists.
+        """
+        if os.path.lexists(target):
+            raise CkptdError(f"copy: '{target}' exists already")
+        call = calls.Copy(source, stamp, target, self._part_size, expect)
+        with spoken("copy"):
+            async with self._local.held(0, 0):
+                for _ in range(COPY_TRIES - 1):
+                    try:
+                        return await self._ask(call, on_bytes=on_bytes, tries=1)
+                    except Refused as refused:
+                        if refused.refusal.code != MOVER_DIED:
+                            raise
+                        with suppress(FileNotFoundError):  # what the dead mover had written of it
+                            os.unlink(target)
+                return await self._ask(call, on_bytes=on_bytes, tries=1)
+
+    async def get(self, remote: Remote, key: str) -> bytes | None:
+        with spoken(_object(remote, key)):
+            answer = await self._ask(calls.Get(remote, key), remote=remote.name)
+            return answer.data if answer.found else None
+
+    async def put(self, remote: Remote, key: str, data: bytes, *, if_absent: bool = False) -> ObjectStat:
+        """A small object in one request. RemoteError of backend_code `precondition`: it is there, with other bytes."""
+        with spoken(_object(remote, key)):
+            try:
+                return await self._ask(calls.Put(remote, key, data, if_absent), remote=remote.name)
+            except Refused as refused:
+                # A try whose answer got lost may have written it: then the object that is in our way is our own.
+                if refused.refusal.code != PRECONDITION or refused.failures == 1:
+                    raise
+                found = await self._ask(calls.Head(remote, key), remote=remote.name)
+                if found.stat is None or await self.get(remote, key) != data:
+                    raise
+                return found.stat
+
+    async def list(self, remote: Remote, prefix: str) -> list[ObjectStat]:
+        """All objects under a prefix, in key order."""
+        stats: list[ObjectStat] = []
+        with spoken(f"{_remote(remote)}, listing '{prefix}'"):
+            more = True
+            while more:
+                after = stats[-1].key if stats else ""
+                page = await self._ask(calls.ListPage(remote, prefix, after, PAGE), remote=remote.name)
+                stats.extend(page.stats)
+                more = page.more
+        return stats
+
+    async def head(self, remote: Remote, key: str) -> ObjectStat | None:
+        with spoken(_object(remote, key)):
+            return (await self._ask(calls.Head(remote, key), remote=remote.name)).stat
+
+    async def delete(self, remote: Remote, keys: Sequence[str]) -> None:
+        """Absent keys are fine. They go in the order given, as far as the store keeps one."""
+        with spoken(f"{_remote(remote)}, deleting"):
+            for start in range(0, len(keys), DELETE_KEYS):
+                some = tuple(keys[start : start + DELETE_KEYS])
+                await self._ask(calls.Delete(remote, some), remote=remote.name)
+
+    async def abandon(self, remote: Remote, journal_key: str) -> None:
+        """Ends an unfinished upload for good: its parts are freed, the journal forgets it."""
+        with spoken(f"{_remote(remote)}, an unfinished upload"):
+            await self._uploads.abandon(remote, journal_key)
+
+    def report(self) -> TransferReport:
+        return TransferReport(self._up.per_second(), self._down.per_second(), self._queue.bytes)
+
+    def health(self, remote_name: str) -> Health:
+        return self._book.get(remote_name)
+
+    async def _features_of(self, remote: Remote) -> Features:
+        if remote not in self._features:
+            self._features[remote] = await self._ask(calls.Describe(remote), remote=None)
+        return self._features[remote]
+
+
+def _remote(remote: Remote) -> str:
+    return f"remote '{remote.name}' ({remote.url})"
+
+
+def _object(remote: Remote, key: str) -> str:
+    return f"remote '{remote.name}', key '{key}'"

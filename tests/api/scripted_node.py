@@ -1,0 +1,330 @@
+"""A node in memory that behaves as the engine must: it validates what it is asked and can say no.
+
+Operations end at once unless `hold` is set; then the test moves them with `advance` and `finish` (from any thread).
+`run_server` serves it on a real socket from a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+from ckptd.api import server
+from ckptd.api.peers import Peer, peer_of
+from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.model import (
+    RESTORABLE,
+    CheckpointReport,
+    CheckpointState,
+    EffectivePolicy,
+    EventRecord,
+    Exposure,
+    NodeReport,
+    Operation,
+    OperationKind,
+    OperationState,
+    PolicyRow,
+    RunReport,
+    ShutdownReport,
+    TierReport,
+    TransferReport,
+    VolumeReport,
+)
+from ckptd.domain.names import CheckpointId
+
+NOON = 1_795_341_600.0  # 2026-11-22T10:00:00Z
+MIB = 1024 * 1024
+POLICY_KEYS = {"keep_hot": "2", "keep_nvme": "4", "keep_remote": "0", "keep_every": "0", "sync": "all", "settle": "2s"}
+
+
+def checkpoint(run: str, step: int, state: CheckpointState = CheckpointState.COMMITTED, **changes) -> CheckpointReport:
+    durable = MIB if state is CheckpointState.COMMITTED else 0
+    report = CheckpointReport(
+        volume="ckpt", run=run, step=step, state=state, framework="torch-dcp", files=9, bytes=MIB, hot_bytes=MIB,
+        durable_bytes=durable, tiers=("ram",), pinned=False, path=f"/ckpt/{run}/checkpoint-{step}",
+        written_at=NOON + step, committed_at=NOON + step + 12 if state is CheckpointState.COMMITTED else None,
+    )  # fmt: skip
+    return dataclasses.replace(report, **changes)
+
+
+class ScriptedNode:
+    def __init__(self) -> None:
+        self.held = {
+            (c.run, c.step): c
+            for c in (
+                checkpoint("run-42", 1000, hot_bytes=0, tiers=()),
+                checkpoint("run-42", 1100, CheckpointState.TORN, reason="model-2.safetensors was never closed"),
+                checkpoint("run-42", 1200),
+                checkpoint("cold", 7, hot_bytes=0, tiers=()),
+                checkpoint("fresh", 5, CheckpointState.WRITING),
+            )
+        }
+        self.ops: dict[int, Operation] = {}
+        self.rows: dict[str, dict[str, str]] = {}
+        self.records = [
+            EventRecord(1, NOON, "info", "checkpoint.committed", "run-42@1200 is committed", {"run": "run-42"}),
+            EventRecord(2, NOON + 1, "warning", "tier.pressure", "the RAM tier shrinks", {}),
+        ]
+        self.volumes = (
+            VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, True, "", None, 3, 5),
+        )  # fmt: skip
+        self.exposure = Exposure(0, 0, None)
+        self.hold = False
+        self.refusals: dict[str, CkptdError] = {}
+        self.ends_with: tuple[OperationState, str | None, str | None] = (OperationState.DONE, None, None)
+        self.stopped = threading.Event()
+        self.calls: list[tuple] = []
+        self.changed = asyncio.Condition()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.followers = 0
+        """How many streams of operations were begun."""
+        self.serving = threading.Event()
+        self.supervisor_pid = 0
+        self.state_dir = "/nowhere/state"
+
+    # What the test does, from its own thread.
+
+    def advance(self, operation: int, bytes_done: int) -> None:
+        self._change(operation, bytes_done=bytes_done)
+
+    def finish(self, operation: int, state: OperationState = OperationState.DONE, **changes) -> None:
+        total = self.ops[operation].bytes_total
+        done = {"bytes_done": total} if state is OperationState.DONE else {}
+        self._change(operation, state=state, finished_at=time.time(), **done, **changes)
+
+    def happen(self, level: str, event: str, message: str) -> None:
+        async def add() -> None:
+            self.records.append(EventRecord(len(self.records) + 1, time.time(), level, event, message, {}))
+            await self._tell()
+
+        asyncio.run_coroutine_threadsafe(add(), self.loop).result(10)
+
+    def _change(self, operation: int, **changes) -> None:
+        async def change() -> None:
+            self.ops[operation] = dataclasses.replace(self.ops[operation], **changes)
+            await self._tell()
+
+        asyncio.run_coroutine_threadsafe(change(), self.loop).result(10)
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    # The Node.
+
+    def _volume(self, volume: str | None) -> None:
+        if volume is not None and volume not in {known.name for known in self.volumes}:
+            raise NotKnown(f"no volume is called '{volume}'", hint="served: ckpt")
+        if volume is None and len(self.volumes) > 1:
+            names = ", ".join(known.name for known in self.volumes)
+            raise UsageError(f"several volumes are served: {names}", hint="say which: --volume NAME")
+
+    def _of(self, run: str) -> list[CheckpointReport]:
+        found = [c for c in self.held.values() if c.run == run]
+        if not found:
+            raise NotKnown(f"no run is called '{run}'", hint="see: ckptctl ls")
+        return sorted(found, key=lambda c: -c.step)
+
+    def _one(self, target: CheckpointId) -> CheckpointReport:
+        if target.step is None:
+            for found in self._of(target.run):
+                if found.state in RESTORABLE:
+                    return found
+            raise NotKnown(f"'{target.run}' has no restorable checkpoint yet")
+        for found in self._of(target.run):
+            if found.step == target.step:
+                if found.state is CheckpointState.TORN:
+                    raise IntegrityError(f"{target} is torn: {found.reason}", hint="take another step")
+                return found
+        raise NotKnown(f"'{target.run}' has no step {target.step}", hint=f"see: ckptctl ls {target.run}")
+
+    async def report(self) -> NodeReport:
+        return NodeReport(
+            version="0.1.0", node="gpu-017", pid=os.getpid(), uptime_s=8123.4, restarts=0, volumes=self.volumes,
+            tiers=(TierReport("ram", "/dev/shm/x", 4096 * MIB, 4096 * MIB, 1024 * MIB, 0, False),),
+            exposure=self.exposure, transfers=TransferReport(0.0, 0.0, 0),
+            operations=tuple(op for op in self.ops.values() if op.state is OperationState.RUNNING),
+            trouble=tuple(r for r in self.records if r.level != "info"),
+            supervisor_pid=self.supervisor_pid, state_dir=self.state_dir,
+        )  # fmt: skip
+
+    async def runs(self, volume: str | None) -> list[RunReport]:
+        if volume is not None:
+            self._volume(volume)
+        reports = []
+        for name in sorted({run for run, _ in self.held}):
+            found = self._of(name)
+            committed = sum(c.state is CheckpointState.COMMITTED for c in found)
+            hot, durable = sum(c.hot_bytes for c in found), sum(c.durable_bytes for c in found)
+            total = sum(c.bytes for c in found)
+            reports.append(
+                RunReport(
+                    "ckpt", name, len(found), committed, found[0].step, found[0].state, total, hot, durable
+                )
+            )  # fmt: skip
+        return reports
+
+    async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
+        self._volume(volume)
+        return self._of(run)
+
+    async def latest(self, volume: str | None, run: str) -> CheckpointReport:
+        self._volume(volume)
+        return self._one(CheckpointId(run))
+
+    async def start(
+        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
+    ) -> Operation:
+        self.calls.append((kind.value, volume, str(target) if target else None, dict(arguments)))
+        if kind.value in self.refusals:
+            raise self.refusals[kind.value]
+        if target is not None or volume is not None:
+            self._volume(volume)
+        found = None
+        if target is not None:
+            found = self._one(target) if kind is not OperationKind.REMOVE or target.step else self._of(target.run)[0]
+        if kind is OperationKind.EVICT and found and not found.durable_bytes and "force" not in arguments:
+            raise OnlyCopy(f"{target} has no durable copy", hint="--force loses it")
+        total = found.bytes if found else 0
+        name = "everything"
+        if found and target:
+            name = str(target if target.step is not None else CheckpointId(target.run, found.step))
+        return self._begin(kind, name, total, dict(arguments), found.path if found else None)
+
+    def _begin(self, kind: OperationKind, target: str, total: int, arguments: dict[str, str], result: str | None):
+        identifier, now = len(self.ops) + 1, time.time()
+        operation = Operation(
+            identifier, kind, target, "ckpt", OperationState.RUNNING, total, 0, now, arguments=arguments, result=result
+        )
+        if not self.hold:
+            state, error, code = self.ends_with
+            done = total if state is OperationState.DONE else 0
+            operation = dataclasses.replace(
+                operation, state=state, bytes_done=done, finished_at=now + 0.25, error=error, error_code=code
+            )
+        self.ops[identifier] = operation
+        return operation
+
+    async def operation(self, operation: int) -> Operation:
+        if operation not in self.ops:
+            raise NotKnown(f"no operation has the id {operation}", hint="see: ckptctl ops")
+        return self.ops[operation]
+
+    async def operations(self) -> list[Operation]:
+        return list(self.ops.values())
+
+    async def cancel(self, operation: int) -> Operation:
+        found = await self.operation(operation)
+        if found.state is OperationState.RUNNING:
+            found = dataclasses.replace(found, state=OperationState.CANCELLED, finished_at=time.time())
+            self.ops[operation] = found
+            await self._tell()
+        return found
+
+    async def follow(self, operation: int) -> AsyncIterator[Operation]:
+        seen = await self.operation(operation)
+        self.followers += 1
+        yield seen
+        while seen.state is OperationState.RUNNING:
+            async with self.changed:
+                await self.changed.wait_for(lambda last=seen: self.ops[operation] != last)
+            seen = self.ops[operation]
+            yield seen
+
+    async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport:
+        self._volume(volume)
+        found = dataclasses.replace(self._one(target), pinned=on)
+        self.held[found.run, found.step] = found
+        return found
+
+    async def policies(self, volume: str | None) -> list[PolicyRow]:
+        self._volume(volume)
+        return [PolicyRow("ckpt", pattern, values) for pattern, values in sorted(self.rows.items())]
+
+    async def effective_policy(self, volume: str | None, run: str) -> EffectivePolicy:
+        self._volume(volume)
+        values, sources = dict(POLICY_KEYS), dict.fromkeys(POLICY_KEYS, "default")
+        for pattern, row in self.rows.items():
+            values |= row
+            sources |= dict.fromkeys(row, pattern)
+        return EffectivePolicy("ckpt", run, values, sources)
+
+    async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
+        self._volume(volume)
+        unknown = set(values) - set(POLICY_KEYS)
+        if unknown:
+            raise UsageError(f"no such policy key: {min(unknown)}", hint=f"keys: {', '.join(POLICY_KEYS)}")
+        self.rows[pattern] = self.rows.get(pattern, {}) | dict(values)
+        return PolicyRow("ckpt", pattern, self.rows[pattern])
+
+    async def unset_policy(self, volume: str | None, pattern: str) -> None:
+        self._volume(volume)
+        if self.rows.pop(pattern, None) is None:
+            raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
+
+    async def events(self, after: int, limit: int) -> list[EventRecord]:
+        return [record for record in self.records if record.id > after][-limit:]
+
+    async def follow_events(self, after: int) -> AsyncIterator[EventRecord]:
+        while True:
+            for record in [record for record in self.records if record.id > after]:
+                after = record.id
+                yield record
+            async with self.changed:
+                await self.changed.wait_for(lambda seen=after: self.records[-1].id > seen)
+
+    async def shutdown(self, flush: bool, timeout: float | None, evict: bool) -> ShutdownReport:
+        self.calls.append(("shutdown", flush, timeout, evict))
+        if not flush:
+            self.stopped.set()
+            return ShutdownReport(self.exposure, None)
+        operation = self._begin(OperationKind.FLUSH, "everything", self.exposure.bytes, {}, None)
+        if operation.state is OperationState.DONE:
+            self.stopped.set()
+        return ShutdownReport(self.exposure, operation)
+
+    async def metrics(self) -> bytes:
+        return b"# TYPE ckptd_exposed_bytes gauge\nckptd_exposed_bytes 0\n"
+
+
+def listen(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen(16)
+    return listening
+
+
+@contextlib.contextmanager
+def run_server(
+    node: ScriptedNode, listening: socket.socket, authorise: Callable[..., Peer] = peer_of
+) -> Iterator[None]:  # fmt: skip
+    """Serves from a thread until the block ends; the socket is closed then."""
+    started, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        node.loop, node.changed = loop, asyncio.Condition()
+        runner = await server.serve(server.application(node, authorise, heartbeat_s=0.2), listening)
+        started.set()
+        node.serving.set()
+        await stop.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
+    thread.start()
+    try:
+        assert started.wait(10)
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        assert not thread.is_alive()
+        loop.close()
