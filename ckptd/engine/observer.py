@@ -86,6 +86,8 @@ class Observer:
             if (file := objects.get(path)) is not None:
                 linked = await self._linked(path, file, row, behind.get(file), named)
                 new += [] if linked is None else [linked]
+            elif scanning and row is not None and await self._placed_by_us(row, found):
+                continue
             elif not looking.same(row, self._volume, found, now, certain=scanning):
                 closed = not (scanning and found.target is None and has_writer(self._volume.locate(path)))
                 new.append(looking.content(self._volume, path, found, now, closed=closed))
@@ -136,16 +138,8 @@ class Observer:
         at = self._context.clock()
         if here is not None and _lies_at(here, location, found):
             return None  # a copied link, known already
-        if (
-            row is not None
-            and row.path == path
-            and (row.size, row.attributes.mtime_ns) == (found.stamp.size, found.stamp.mtime_ns)
-        ):
-            # Killed between the exchange and its record: the copy was verified before the exchange, and nobody wrote it
-            # since (it got the file's own time then).
-            nvme = CopyRow(Place.NVME, row.generation, location, found.stamp.inode, found.stamp.mtime_ns)
-            await self._files.put_copy(file, nvme)
-            await self._files.drop_copy(file, Place.RAM)
+        if row is not None and row.path == path and _unwritten(row, found):
+            await self._record_demotion(row, location, found)
             return None
         where = locate(path)
         copy = CopyRow(Place.NVME, 0, location, found.stamp.inode, found.stamp.mtime_ns)
@@ -156,6 +150,26 @@ class Observer:
             path, where.run, where.step, None, True, found.stamp.size, found.attributes, at, defect, copy,
             file if free else None,
         )  # fmt: skip
+
+    async def _record_demotion(self, row: FileRow, location: str, found: looking.Found) -> None:
+        """We were killed between the exchange and its record; the copy was verified before the exchange."""
+        nvme = CopyRow(Place.NVME, row.generation, location, found.stamp.inode, found.stamp.mtime_ns)
+        await self._files.put_copy(row.id, nvme)
+        await self._files.drop_copy(row.id, Place.RAM)
+
+    async def _placed_by_us(self, row: FileRow, found: looking.Found) -> bool:
+        """We were killed after a promotion put the file in its place and before its record, or after an eviction's record and
+        before the file went: no new content, which would seem to be younger than the checkpoint's marker.
+        """
+        location = self._volume.locate(row.path)
+        if row.copy(self._volume.home) is not None or not _unwritten(row, found) or has_writer(location):
+            return False
+        home = CopyRow(self._volume.home, row.generation, location, found.stamp.inode, found.stamp.mtime_ns)
+        await self._files.put_copy(row.id, home)
+        if self._volume.home is not Place.NVME:
+            await self._files.drop_copy(row.id, Place.NVME)
+            await drop_objects(self._context, self._volume, [row])
+        return True
 
     async def _opened(self, path: str) -> None:
         location = self._volume.locate(path)
@@ -214,6 +228,9 @@ class Observer:
         nvme = row.copies.get(Place.NVME)
         if nvme is not None and nvme.generation != row.generation and not self._leads_to(row, location):
             return None  # an old copy: the file itself is elsewhere by now
+        if row.copy(Place.NVME) is None and _unwritten(row, found):
+            await self._record_demotion(row, location, found)
+            return None
         self._context.cancel_file(row.id)
         await self._abandon_upload(row)
         return looking.object_content(row, found, location, self._context.clock())
@@ -311,6 +328,14 @@ def _lies_at(row: FileRow, location: str, found: looking.Found) -> bool:
     """Whether the catalog knows the object that was found as the row's present content."""
     nvme = row.copy(Place.NVME)
     return nvme is not None and nvme.location == location and row.stamp(nvme) == found.stamp
+
+
+def _unwritten(row: FileRow, found: looking.Found) -> bool:
+    """Whether what was found in a place that the catalog does not know of is the row's present content: we give our copies
+    the file's own time, and whoever writes one changes it.
+    """
+    same = (row.size, row.attributes.mtime_ns) == (found.stamp.size, found.stamp.mtime_ns)
+    return row.closed and row.link is None and found.target is None and same
 
 
 def _here(row: FileRow) -> bool:

@@ -36,8 +36,10 @@ async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[threading.Event
 
 
 def flood(root: str) -> None:
-    """More events than the queue holds. (Two different names in turn: equal events in a row are joined.)"""
-    for _ in range(_QUEUE // 2 + 100):
+    """Twice as many events as the queue holds, since a read that has already begun takes some thousands out of it. (Two
+    different names in turn: equal events in a row are joined.)
+    """
+    for _ in range(_QUEUE):
         for name in ("x", "y"):
             os.utime(f"{root}/{name}")
 
