@@ -48,6 +48,8 @@ class FileView:
     last: bool = False
     """A marker or pointer: uploaded after all the others of its unit."""
     closed_at: float = 0.0
+    points_to: int | None = None
+    """The step that a pointer (`latest`) names: it is sent once that one is committed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,13 @@ def remote_work(standings: Sequence[Standing], now: float) -> list[RemoteAction]
     commits: list[tuple[Standing, RemoteAction]] = []
     uploads: list[tuple[_Order, Standing, RemoteAction]] = []
     exposed = _exposed_since(standings)
+    uncommitted = {s.name for s in standings if s.unit.step is not None and not s.unit.manifest_current}
     for standing in standings:
         unit = standing.unit
         if unit.busy or not _may_upload(standing):
             continue
         wanted = _wanted(standing, exposed.get((unit.volume, unit.run)), now)
+        wanted = [file for file in wanted if (unit.volume, unit.run, file.points_to) not in uncommitted]
         ready = unit.step is not None and _committable(standing)
         if unit.step is not None and not waits(unit.retry_at, now):
             if standing.stale and (wanted or ready):

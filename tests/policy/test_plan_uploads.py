@@ -114,6 +114,16 @@ def test_a_pointer_file_waits_for_the_checkpoint_it_can_point_to():
     assert uploads(pointer, unit(1, TORN, file(RAM, id=1, closed_at=100))) == [9, 1], "nobody points to a torn one"
 
 
+def test_a_pointer_that_names_a_checkpoint_waits_for_its_commit():
+    pointer = unit(None, WRITING, file(RAM, id=9, last=True, closed_at=200, points_to=2))
+    durable = file(RAM, REMOTE, id=1, closed_at=100)
+    assert uploads(pointer, unit(2, COMPLETE, durable)) == []
+    assert uploads(pointer, unit(2, TORN, durable), committed(1, RAM)) == []
+    assert uploads(pointer, unit(1, TORN, durable), committed(2, RAM)) == [9]
+    assert uploads(pointer, committed(1, RAM)) == [9], "what it names is not here"
+    assert uploads(pointer, unit(2, COMPLETE, durable, run="other")) == [9]
+
+
 def test_a_pointer_file_does_not_wait_for_a_log_that_is_never_closed():
     assert uploads(unit(None, WRITING, file(RAM, id=9, last=True), file(RAM, settled=False))) == [9]
 
