@@ -242,6 +242,22 @@ class Sum(Call[Checksums]):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckStretch(Call[Done]):
+    """Reads consecutive parts of a local file against their checksums; Refused with CORRUPT names the first bad one."""
+
+    lane: ClassVar[Lane] = Lane.LOCAL
+    path: str
+    stamp: Stamp
+    part_size: int
+    first: int
+    """Number of the first part, from 1."""
+    crcs: tuple[int, ...]
+    """CRC-64/NVME of each part that is to be read."""
+    idle: bool = False
+    """The disk's other users go first (ioprio class idle)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Copy(Call[Checksums]):
     lane: ClassVar[Lane] = Lane.LOCAL
     writes: ClassVar[bool] = True
@@ -290,7 +306,7 @@ class Delete(Call[Done]):
 
 CALLS: dict[type[Call[Any]], type[Any]] = {
     Describe: Features, Probe: Done, PutWhole: Stored, Begin: Begun, PutPart: PartDone, Finish: Stored, Abort: Done,
-    Allocate: Allocated, ReadPart: Done, ReadWhole: Done, Seal: Done, CheckPart: Done, Sum: Checksums, Copy: Checksums,
-    Get: Data, Put: ObjectStat, ListPage: Page, Head: Found, Delete: Done,
+    Allocate: Allocated, ReadPart: Done, ReadWhole: Done, Seal: Done, CheckPart: Done, Sum: Checksums,
+    CheckStretch: Done, Copy: Checksums, Get: Data, Put: ObjectStat, ListPage: Page, Head: Found, Delete: Done,
 }  # fmt: skip
 """Every call, with the type of its answer."""

@@ -20,7 +20,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ckptd.transfer import calls, copying, frames, receiving, requests, sending
+from ckptd.transfer import calls, checking, copying, frames, receiving, requests, sending
 from ckptd.transfer.pacing import Pacer
 from ckptd.transfer.refusal import BUG, Refusal, Refused
 from ckptd.transfer.registry import BackendError, Registry, refusal_of
@@ -102,6 +102,8 @@ def perform(registry: Registry, call: calls.Call[Any], task: Task) -> object:
             return receiving.seal(call)
         case calls.Sum():
             return copying.checksum(call, task)
+        case calls.CheckStretch():
+            return checking.check_stretch(call, task)
         case calls.Copy():
             return copying.copy(call, task)
         case calls.PutWhole():

@@ -26,9 +26,10 @@ from ckptd.transfer.journal import Journal
 from ckptd.transfer.pool import MoverPool
 from ckptd.transfer.progress import Progress, Queue
 from ckptd.transfer.rates import Rate
-from ckptd.transfer.refusal import BUCKET_MISSING, MOVER_DIED, PRECONDITION, Refusal, Refused, spoken
+from ckptd.transfer.refusal import BUCKET_MISSING, CORRUPT, MOVER_DIED, PRECONDITION, Refusal, Refused, spoken
+from ckptd.transfer.side_by_side import side_by_side
 from ckptd.transfer.slots import Slots
-from ckptd.transfer.split import part_size_for
+from ckptd.transfer.split import part_size_for, parts_of, stretches
 from ckptd.transfer.uploads import Uploaded, UploadJob, Uploads
 
 __all__ = ["Health", "ObjectStat", "Remote", "Transfers", "Uploaded"]
@@ -36,6 +37,8 @@ __all__ = ["Health", "ObjectStat", "Remote", "Transfers", "Uploaded"]
 DOWNLOAD_PRIORITY = 100
 """Somebody waits for a prefetch; larger goes first."""
 VERIFY_PRIORITY = -100
+"""What can wait."""
+SCRUB_PRIORITY = -1000
 """Nobody waits for it."""
 LOCAL_CALLS = 2
 """Copies and checksums at a time: they are as fast as memory or the disk, more only make each slower."""
@@ -174,6 +177,37 @@ class Transfers:
         with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
             turn = Turn(VERIFY_PRIORITY, self._slots.ticket())
             await self._downloads.verify(DownloadJob(remote, key, checksums, turn, progress))
+
+    async def check_remote_part(self, remote: Remote, key: str, checksums: Checksums, number: int) -> None:
+        """Reads one part back (from 1), behind everything else. IntegrityError when it has other bytes or is gone."""
+        part = list(parts_of(checksums.size, checksums.part_size))[number - 1]
+        turn = Turn(SCRUB_PRIORITY, self._slots.ticket())
+        call = calls.CheckPart(remote, key, part.number, part.offset, part.length, checksums.parts[number - 1])
+        with spoken(_object(remote, key)):
+            await self._ask(call, remote=remote.name, turn=turn)
+
+    async def verify_local(
+        self, path: str, stamp: Stamp, checksums: Checksums, on_bytes: Callable[[int], None] = _ignore
+    ) -> None:
+        """Reads every byte of a local copy, on as many threads as there are. Raises IntegrityError, SourceChanged."""
+        with spoken("checksum"):
+            if checksums.size != stamp.size:
+                raise Refused(Refusal(CORRUPT, f"'{path}' has {stamp.size} bytes instead of {checksums.size}"))
+
+            async def check(stretch: tuple[int, tuple[int, ...]]) -> None:
+                call = calls.CheckStretch(path, stamp, checksums.part_size, *stretch)
+                async with self._local.held(0, 0):
+                    await self._ask(call, on_bytes=on_bytes)
+
+            await side_by_side(stretches(checksums), check, LOCAL_CALLS)
+
+    async def check_local_stretch(
+        self, path: str, stamp: Stamp, part_size: int, first: int, crcs: tuple[int, ...]
+    ) -> None:
+        """The same for some parts of it, behind everything else. Raises IntegrityError, SourceChanged."""
+        with spoken("checksum"):
+            async with self._local.held(SCRUB_PRIORITY, 0):
+                await self._ask(calls.CheckStretch(path, stamp, part_size, first, crcs, idle=True))
 
     async def checksum(self, path: str, stamp: Stamp) -> Checksums:
         """Reads a local file. Raises SourceChanged."""
