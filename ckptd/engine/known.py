@@ -11,8 +11,10 @@ import structlog
 from ckptd.catalog import Catalog, ManifestRow
 from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import Place
+from ckptd.domain.names import path_of
 from ckptd.engine.volume import Volume
 from ckptd.manifest import Manifest, ManifestEntry
+from ckptd.manifest.quarantine import Note, note_of
 from ckptd.manifest.store import Listed
 from ckptd.transfer.side_by_side import side_by_side
 
@@ -32,11 +34,17 @@ class Committed:
     by_node: Mapping[str, Manifest] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     forgotten: frozenset[str] = frozenset()
+    quarantined: Mapping[str, Note] = field(default_factory=dict)
+    """Why it is not offered, by node whose manifest was put aside."""
 
     @property
     def whole(self) -> bool:
-        """All expected nodes' manifests are there."""
-        return bool(self.by_node) and len(self.by_node) >= max(manifest.nodes for manifest in self.by_node.values())
+        """All expected nodes' manifests are there, and none of them in quarantine."""
+        return (
+            not self.quarantined
+            and bool(self.by_node)
+            and len(self.by_node) >= max(manifest.nodes for manifest in self.by_node.values())
+        )
 
     @property
     def first(self) -> Manifest:
@@ -65,9 +73,12 @@ class KnownManifests:
 
     def _remember(self, row: ManifestRow, manifest: Manifest) -> None:
         unit = self._known.get((row.volume, row.run, row.step), Committed())
+        note = note_of(row.body)
+        quarantined = {node: old for node, old in unit.quarantined.items() if node != row.node}
         self._known[row.volume, row.run, row.step] = Committed(
-            {**unit.by_node, row.node: manifest}, {**unit.versions, row.node: row.etag}, row.forgotten
-        )
+            {**unit.by_node, row.node: manifest}, {**unit.versions, row.node: row.etag}, row.forgotten,
+            quarantined if note is None else {**quarantined, row.node: note},
+        )  # fmt: skip
 
     def of(self, volume: str, run: str, step: int) -> Committed | None:
         return self._known.get((volume, run, step))
@@ -82,6 +93,11 @@ class KnownManifests:
         row = ManifestRow(volume, manifest.run, manifest.step, manifest.node, version, manifest.committed_at, text)
         await self._catalog.manifests.put(row)
         self._remember(row, manifest)
+        if (note := note_of(text)) is not None:
+            # Whoever found it: what is bad in the remote is not durable, and goes up again from where it is good.
+            paths = [path_of(key) for key in note.keys]
+            for found in (await self._catalog.files.at_paths(volume, paths)).values():
+                await self._catalog.files.drop_copy(found.id, Place.REMOTE)
 
     async def delete_all(self, volume: str) -> int:
         """The volume has another remote now. Returns how many checkpoints were known in the old one."""
@@ -126,7 +142,8 @@ class KnownManifests:
         del self._known[key]
         if left := {name: manifest for name, manifest in unit.by_node.items() if name not in gone}:
             versions = {name: version for name, version in unit.versions.items() if name not in gone}
-            self._known[key] = replace(unit, by_node=left, versions=versions)
+            quarantined = {name: note for name, note in unit.quarantined.items() if name not in gone}
+            self._known[key] = replace(unit, by_node=left, versions=versions, quarantined=quarantined)
         for node in gone:
             await self._catalog.manifests.delete(*key, node)
         # Somebody deleted it, and its objects perhaps too: what is here is only durable once it was sent again.

@@ -12,11 +12,15 @@ import structlog
 from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.names import path_of
 from ckptd.manifest.format import FORMAT_KEY, FORMAT_VERSION, Manifest, manifest_key, manifest_prefix
+from ckptd.manifest.quarantine import Note, note_of, with_note
 from ckptd.transfer.transfers import Remote, Transfers
 
 log = structlog.get_logger()
 
-_KEY = re.compile(r"\.ckptd/manifests/(?P<run>[^/]+)/(?P<step>[0-9]+)/(?P<node>[^/]+)\.json")
+_KEY = re.compile(r"\.ckptd/manifests/(?P<run>[^/]+)/(?P<step>[0-9]+)/(?P<node>[^/]+?)\.json(?P<aside>\.quarantined)?")
+
+ASIDE = ".quarantined"
+"""Behind the key of a manifest that is in quarantine: nobody takes it for a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,18 @@ class ManifestStore:
             )
 
     async def listing(self, run: str | None = None, step: int | None = None) -> list[Listed]:
-        """Raises RemoteError."""
-        found = []
+        """One a node and checkpoint; one in quarantine only where there is no other. Raises RemoteError."""
+        found: dict[tuple[str, int, str], Listed] = {}
         for item in await self._transfers.list(self._remote, manifest_prefix(run, step)):
             match = _KEY.fullmatch(item.key)
             if match is None:
                 continue
             version = item.etag or f"{item.modified}/{item.size}"
-            found.append(Listed(path_of(match["run"]), int(match["step"]), match["node"], item.key, version))
-        return found
+            one = Listed(path_of(match["run"]), int(match["step"]), match["node"], item.key, version)
+            name = (one.run, one.step, one.node)
+            if name not in found or not match["aside"]:
+                found[name] = one
+        return list(found.values())
 
     async def read(self, listed: Listed) -> tuple[Manifest, str] | None:
         """The manifest and its text; None when it is gone by now or is none that we understand (logged)."""
@@ -71,7 +78,9 @@ class ManifestStore:
         if raw is None:
             return None
         try:
-            return Manifest.from_json(raw, listed.key), raw.decode()
+            text = raw.decode()
+            note_of(text)
+            return Manifest.from_json(text, listed.key), text
         except (IntegrityError, StateUnusable, UnicodeDecodeError) as error:
             # Of a newer format, or no manifest at all: what we cannot read we do not offer, and it harms no other.
             log.warning("manifest.ignored", key=listed.key, error=str(error))
@@ -89,4 +98,19 @@ class ManifestStore:
         return stat.etag, text
 
     async def delete(self, run: str, step: int, nodes: Mapping[str, object]) -> None:
-        await self._transfers.delete(self._remote, [manifest_key(run, step, node) for node in nodes])
+        keys = [manifest_key(run, step, node) for node in nodes]
+        await self._transfers.delete(self._remote, [*keys, *(f"{key}{ASIDE}" for key in keys)])
+
+    async def put_aside(self, manifest: Manifest, text: str, note: Note) -> tuple[str, str]:
+        """Into quarantine; returns its version and text there. Killed in between, it is still where it was."""
+        key, noted = manifest_key(manifest.run, manifest.step, manifest.node), with_note(text, note)
+        stat = await self._transfers.put(self._remote, f"{key}{ASIDE}", noted.encode())
+        await self._transfers.delete(self._remote, [key])
+        return stat.etag, noted
+
+    async def put_back(self, manifest: Manifest) -> tuple[str, str]:
+        """Out of quarantine, now that it is true again. Raises RemoteError like `write`."""
+        written = await self.write(manifest)
+        key = manifest_key(manifest.run, manifest.step, manifest.node)
+        await self._transfers.delete(self._remote, [f"{key}{ASIDE}"])
+        return written
