@@ -11,6 +11,7 @@ from ckptd.catalog.files import Files
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
 from ckptd.catalog.manifests import Manifests
+from ckptd.catalog.tags import Tags
 
 
 class Catalog:
@@ -22,6 +23,7 @@ class Catalog:
         self.manifests = Manifests(database)
         self.journal = Journal(database)
         self.wishes = Wishes(database)
+        self.tags = Tags(database)
         self.operations = Operations(database)
         self.events = Events(database)
         self.facts = Facts(database)

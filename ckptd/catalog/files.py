@@ -32,6 +32,7 @@ class NewContent:
     """Where it lies; its generation is filled in."""
     id: int | None = None
     """Only for a rebuild, where an object in a tier already carries the id."""
+    points_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Relocation:
     step: int | None
     at: float
     defect: str | None
+    points_to: int | None
     location: str | None
     """Where the copy in the home tier lies now; None: it has none there, or it does not move (an NVMe object)."""
 
@@ -146,11 +148,12 @@ class Files:
         """Records new contents: the generation grows, checksums are forgotten, the copy given is the only current one."""
         found = list(found)
         sql = (
-            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL)"  # noqa: S608 - fixed text
+            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?)"  # noqa: S608 - fixed text
             " ON CONFLICT (volume, path) DO UPDATE SET generation = generation + 1, run = excluded.run,"
             " step = excluded.step, link = excluded.link, closed = excluded.closed, size = excluded.size,"
             " mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, mtime_ns = excluded.mtime_ns,"
-            " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL"
+            " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL,"
+            " points_to = excluded.points_to"
         )
         async with self._db.transaction():
             self._stale_paths.update((volume, os.fsencode(new.path)) for new in found)
@@ -173,7 +176,7 @@ class Files:
         a = new.attributes
         return (
             new.id, volume, os.fsencode(new.path), os.fsencode(new.run), new.step, link, new.closed, new.size,
-            a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect,
+            a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect, new.points_to,
         )  # fmt: skip
 
     async def reserve_ids(self, last: int) -> None:
@@ -204,8 +207,8 @@ class Files:
         async with self._db.transaction():
             self._stale_ids.update(move.file for move in moves)
             await self._db.write_many(
-                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ? WHERE id = ?",
-                [(os.fsencode(m.path), os.fsencode(m.run), m.step, m.at, m.defect, m.file) for m in moves],
+                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ? WHERE id = ?",
+                [(os.fsencode(m.path), os.fsencode(m.run), m.step, m.at, m.defect, m.points_to, m.file) for m in moves],
             )
             await self._db.write_many(
                 "UPDATE copies SET location = ? WHERE file = ? AND place = ?",

@@ -99,12 +99,13 @@ class Operations:
     async def update(self, operation: Operation) -> None:
         o = operation
         await self._db.write(
-            "UPDATE operations SET state = ?, bytes_total = ?, bytes_done = ?, finished_at = ?, error = ?,"
+            "UPDATE operations SET state = ?, bytes_total = ?, bytes_done = ?, bytes_before = ?, finished_at = ?, error = ?,"
             " error_code = ?, hint = ?, result = ? WHERE id = ?",
             (
                 o.state,
                 o.bytes_total,
                 o.bytes_done,
+                o.bytes_before,
                 o.finished_at,
                 None if o.error is None else _clean(o.error),
                 o.error_code,
@@ -117,7 +118,7 @@ class Operations:
     async def list(self, *, running: bool = False, limit: int = 50) -> list[Operation]:
         rows = await self._db.read(
             "SELECT id, kind, volume, target, arguments, state, bytes_total, bytes_done, started_at, finished_at, error,"
-            " error_code, hint, result FROM operations WHERE ? = 0 OR state = 'running' ORDER BY id DESC LIMIT ?",
+            " error_code, hint, result, bytes_before FROM operations WHERE ? = 0 OR state = 'running' ORDER BY id DESC LIMIT ?",
             (running, limit),
         )
         return [_operation(row) for row in rows]
@@ -125,17 +126,17 @@ class Operations:
     async def get(self, id_: int) -> Operation | None:
         rows = await self._db.read(
             "SELECT id, kind, volume, target, arguments, state, bytes_total, bytes_done, started_at, finished_at, error,"
-            " error_code, hint, result FROM operations WHERE id = ?",
+            " error_code, hint, result, bytes_before FROM operations WHERE id = ?",
             (id_,),
         )
         return _operation(rows[0]) if rows else None
 
 
 def _operation(row: tuple[Any, ...]) -> Operation:
-    id_, kind, volume, target, arguments, state, total, done, started, finished, error, code, hint, result = row
+    id_, kind, volume, target, arguments, state, total, done, started, finished, error, code, hint, result, before = row
     return Operation(
         id_, OperationKind(kind), path_of(target), volume, OperationState(state), total, done, started, finished, error, code,
-        hint, result, json.loads(arguments),
+        hint, result, json.loads(arguments), before,
     )  # fmt: skip
 
 

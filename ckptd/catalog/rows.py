@@ -37,6 +37,7 @@ class FileRow:
     defect: str | None
     checksums: Checksums | None
     copies: dict[Place, CopyRow] = field(default_factory=dict)
+    points_to: int | None = None
 
     def copy(self, place: Place) -> CopyRow | None:
         """The copy there, if it is of the present content."""
@@ -85,6 +86,19 @@ class PinRow:
     until: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    volume: str
+    run: str
+    name: str
+    step: int | None
+    """None: deleted here, and the remote is still to be told."""
+    node: str
+    at: float
+    etag: str | None
+    """None: the remote is still to be told."""
+
+
 def pack_crc(value: int) -> bytes:
     return value.to_bytes(8, "big")
 
@@ -103,20 +117,20 @@ def unpack_parts(blob: bytes) -> tuple[int, ...]:
 
 FILE_COLUMNS = (
     "id, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect, "
-    "part_size, parts, crc"
+    "part_size, parts, crc, points_to"
 )
 
 
 def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     """From a row in the order of FILE_COLUMNS."""
     (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
-     part_size, parts, crc) = row  # fmt: skip
+     part_size, parts, crc, points_to) = row  # fmt: skip
     checksums = None
     if crc is not None:
         checksums = Checksums(size, part_size, unpack_parts(parts), unpack_crc(crc))
     return FileRow(
         id_, volume, os.fsdecode(path), os.fsdecode(run), step, None if link is None else os.fsdecode(link), generation,
-        bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
+        bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies, points_to,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ CREATE TABLE files (
     part_size   INTEGER,               -- of `parts`; NULL: no checksum of this generation was taken yet
     parts       BLOB,                  -- CRC-64/NVME of each part, 8 bytes each
     crc         BLOB,                  -- of the whole content
+    points_to   INTEGER,               -- the step that a pointer file (`latest`) names; NULL: it is none, or names none
     UNIQUE (volume, path)
 ) STRICT;
 CREATE INDEX files_by_unit ON files (volume, run, step);
@@ -71,6 +72,18 @@ CREATE TABLE pins (
     PRIMARY KEY (volume, run, step)
 ) STRICT;
 
+-- Names that users gave to steps, of every node as far as the remote has told.
+CREATE TABLE tags (
+    volume TEXT    NOT NULL,
+    run    BLOB    NOT NULL,
+    name   TEXT    NOT NULL,
+    step   INTEGER,                    -- NULL: deleted here, and the remote is still to be told
+    node   TEXT    NOT NULL,           -- which set (or deleted) it
+    at     REAL    NOT NULL,           -- when, by that node's clock: of two that disagree the later one holds
+    etag   TEXT,                       -- version of its object in the remote; NULL: the remote is still to be told
+    PRIMARY KEY (volume, run, name)
+) STRICT;
+
 CREATE TABLE policies (
     volume   TEXT NOT NULL,
     pattern  TEXT NOT NULL,            -- shell pattern over run names
@@ -87,6 +100,7 @@ CREATE TABLE operations (
     state       TEXT NOT NULL,         -- running, done, failed, cancelled, timeout
     bytes_total INTEGER NOT NULL,
     bytes_done  INTEGER NOT NULL,
+    bytes_before INTEGER NOT NULL DEFAULT 0,  -- of bytes_done, what was done when it began: says nothing about its speed
     started_at  REAL NOT NULL,
     finished_at REAL,                  -- NULL while running; a running one found at start is begun again
     error       TEXT,                  -- NULL: none

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from ckptd.domain.errors import NotKnown
 from ckptd.domain.model import CheckpointState
@@ -27,10 +28,33 @@ class Flushing:
         Raises NotKnown for a run or checkpoint that does not exist.
         """
         await self._context.catch_up()
-        await self._reconciler.look()
-        self._context.retries.clear()  # a user waits: try at once what waited for its next attempt
-        self._context.wake()
+        with self._asked_for(progress):
+            await self._reconciler.look()
+            self._context.retries.clear()  # a user waits: try at once what waited for its next attempt
+            self._context.wake()
+            await self._wait(progress)
+
+    @contextlib.contextmanager
+    def _asked_for(self, progress: Progress) -> Iterator[None]:
+        """The one checkpoint that is named, if one is: it is sent even if `sync = latest` would skip it."""
+        operation, flushed = progress.operation, self._context.flushed
+        target = CheckpointId.parse(operation.target) if operation.target else None
+        if target is None or target.step is None:
+            yield
+            return
+        its = (operation.volume, target.run, target.step)
+        flushed[its] += 1
+        try:
+            yield
+        finally:
+            flushed[its] -= 1
+            if not flushed[its]:
+                del flushed[its]
+            self._context.wake()
+
+    async def _wait(self, progress: Progress) -> None:
         at_start: int | None = None
+        first = True
         while True:
             units = self._meant(progress)
             exposed = [unit for unit in units if self.open(unit)]
@@ -38,6 +62,8 @@ class Flushing:
             at_start = max(left, at_start or 0)
             sent = sum(self._uploading.sent.get(row.id, 0) for unit in exposed for row in unit.rows)
             progress.total, progress.done = at_start, max(0, at_start - left + min(sent, left))
+            if first:
+                progress.before, first = progress.done, False
             if not exposed:
                 return
             async with self._context.changed:
@@ -64,6 +90,7 @@ class Flushing:
             return False
         if unit.state is CheckpointState.TORN and (policy.sync is Sync.LATEST or unit.committed is not None):
             return False  # never sent: by policy, or because the remote still has the whole one that it was
-        if any(not row.durable and (settled(row) or not row.closed) for row in unit.rows):
+        exposed = [row for row in unit.rows if not row.durable and (settled(row) or not row.closed)]
+        if any(not self._reconciler.view.held(row) for row in exposed):
             return True
         return unit.step is not None and unit.state in (CheckpointState.COMPLETE, CheckpointState.WRITING)

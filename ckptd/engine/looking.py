@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +16,8 @@ from ckptd.domain.model import Attributes, Place, Stamp
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.layouts.inspect import defect_of
+from ckptd.layouts.pointers import POINTER_LIMIT, pointed_step
+from ckptd.layouts.temporary import POINTERS
 from ckptd.tiers.beneath import opened_at
 
 _log = structlog.get_logger(__name__)
@@ -76,7 +80,10 @@ def content(volume: Volume, path: str, found: Found, at: float, *, closed: bool 
         location = volume.locate(path)
         copy = CopyRow(volume.home, 0, location, found.stamp.inode, found.stamp.mtime_ns)
         defect = inspect(location, path, size)
-    return NewContent(path, where.run, where.step, link, closed, size, found.attributes, at, defect, copy)
+    return NewContent(
+        path, where.run, where.step, link, closed, size, found.attributes, at, defect, copy,
+        points_to=pointed(volume.locate(path), path, size) if closed and link is None else None,
+    )  # fmt: skip
 
 
 def object_content(row: FileRow, found: Found, location: str, at: float) -> NewContent:
@@ -84,22 +91,44 @@ def object_content(row: FileRow, found: Found, location: str, at: float) -> NewC
     copy = CopyRow(Place.NVME, 0, location, found.stamp.inode, found.stamp.mtime_ns)
     defect = inspect(location, row.path, found.stamp.size)
     return NewContent(
-        row.path, row.run, row.step, None, True, found.stamp.size, found.attributes, at, defect, copy, row.id
-    )
+        row.path, row.run, row.step, None, True, found.stamp.size, found.attributes, at, defect, copy, row.id,
+        pointed(location, row.path, found.stamp.size),
+    )  # fmt: skip
 
 
 def inspect(location: str, name: str, size: int) -> str | None:
     """Why the content cannot be whole; None where nothing is wrong (or it went away: then nothing is certain)."""
+    with _opened(location) as descriptor:
+        if descriptor is None:
+            return None
+        try:
+            return defect_of(os.path.basename(name), size, lambda offset, length: os.pread(descriptor, length, offset))
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+
+def pointed(location: str, path: str, size: int) -> int | None:
+    """The step that a pointer file names."""
+    name = os.path.basename(path)
+    if name not in POINTERS or size > POINTER_LIMIT:
+        return None
+    with _opened(location) as descriptor:
+        try:
+            return None if descriptor is None else pointed_step(name, os.pread(descriptor, POINTER_LIMIT, 0))
+        except OSError:
+            return None
+
+
+@contextlib.contextmanager
+def _opened(location: str) -> Iterator[int | None]:
+    """None for what went away, or is reached through a link that stands in a directory's place: not the volume's file."""
     try:
         descriptor = os.open(location, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return None
+        yield None
+        return
     try:
-        if not opened_at(descriptor, location):
-            return None  # through a link that stands in a directory's place: not the volume's file
-        return defect_of(os.path.basename(name), size, lambda offset, length: os.pread(descriptor, length, offset))
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        yield descriptor if opened_at(descriptor, location) else None
     finally:
         os.close(descriptor)
 

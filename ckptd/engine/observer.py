@@ -269,7 +269,8 @@ class Observer:
         defect = row.defect
         if copy is not None and os.path.basename(path) != os.path.basename(row.path):
             defect = looking.inspect(location or copy.location, path, row.size)
-        return Relocation(row.id, path, where.run, where.step, self._context.clock(), defect, location)
+        points_to = None if copy is None else looking.pointed(location or copy.location, path, row.size)
+        return Relocation(row.id, path, where.run, where.step, self._context.clock(), defect, points_to, location)
 
     async def _deleted(self, path: str, directory: bool) -> None:
         rows = [row] if (row := await self._files.at(self._volume.name, path)) is not None else []

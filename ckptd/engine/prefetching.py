@@ -12,6 +12,7 @@ from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown, Re
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import CheckpointId, path_of
 from ckptd.engine.context import Context
+from ckptd.engine.following import bring_pointers
 from ckptd.engine.hydrating import Hydrating
 from ckptd.engine.operations import Progress
 from ckptd.engine.reconciler import Reconciler
@@ -90,12 +91,18 @@ class Prefetching:
             for m in self._members(unit)
             if pattern is None or fnmatchcase(m.path.rpartition("/")[2], pattern) or fnmatchcase(m.path, pattern)
         ]
+        if pattern is not None and not members:
+            there = ", ".join(m.path.rpartition("/")[2] for m in self._members(unit)[:3])
+            name = CheckpointId(unit.run, unit.step)
+            raise NotKnown(f"no file of {name} matches '{pattern}'", hint=f"it has files such as {there}")
         progress.total = sum(m.size for m in members)
         missing = [m for m in members if not self._is_hot(m, to)]
-        progress.add(progress.total - sum(m.size for m in missing))
+        progress.before = progress.total - sum(m.size for m in missing)
+        progress.add(progress.before)
         async with self._wanted(volume, unit, to, float(arguments.get("ttl", DEFAULT_TTL_S))):
             if missing:
                 await self._fetch(volume, missing, to, progress)
+        await bring_pointers(self._context, volume, unit)
         progress.result = volume.visible(path_of(unit.root) if unit.root else unit.run)
         self._context.wake()
 

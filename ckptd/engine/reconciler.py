@@ -15,15 +15,18 @@ from typing import Any
 
 import structlog
 
+from ckptd.catalog import FileRow
 from ckptd.domain.errors import Busy, CkptdError, RemoteError, SourceChanged
-from ckptd.domain.model import Place
+from ckptd.domain.model import CheckpointState, Place
 from ckptd.engine import snapshot
 from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context, Running
 from ckptd.engine.fullness import Fullness
 from ckptd.engine.policies import effective
+from ckptd.engine.protecting import protect
 from ckptd.engine.retries import move_of
-from ckptd.engine.units import Unit, assemble
+from ckptd.engine.tagging import Tagging
+from ckptd.engine.units import Unit, assemble, skipped
 from ckptd.policy.actions import Abandon, Action, Commit, Demote, Evict, Promote, Prune, Uncommit, Upload
 from ckptd.policy.plan import plan
 from ckptd.policy.policy import Policy
@@ -57,6 +60,14 @@ class View:
     def run(self, volume: str, run: str) -> list[Unit]:
         return [unit for unit in self.units if unit.volume == volume and unit.run == run]
 
+    def held(self, row: FileRow) -> bool:
+        """A pointer that is not sent, because the checkpoint that it names will not be committed."""
+        named = None if row.points_to is None else self.unit(row.volume, row.run, row.points_to)
+        if named is None:
+            return False
+        ended = named.state in {CheckpointState.TORN, CheckpointState.LOST}
+        return ended or skipped(named, self.policies[row.volume, row.run])
+
 
 class Reconciler:
     def __init__(self, context: Context, actions: Actions, *, ahead: int) -> None:
@@ -67,6 +78,7 @@ class Reconciler:
         self._fullness = Fullness(context)
         self.view = View()
         self._seen_at = context.clock()
+        self._tagging = Tagging(context)
 
     async def run(self) -> None:
         while True:
@@ -102,6 +114,7 @@ class Reconciler:
             context.retries.after_jump(now)
         self._seen_at = now
         patterns = {name: await context.catalog.wishes.policies(name) for name in context.volumes}
+        tags = await self._tagging.by_unit()
         rows = [row for row in await context.catalog.files.all() if row.volume in context.volumes]
         known = [item for item in context.known.units() if item[0][0] in context.volumes]
         runs = {(row.volume, row.run) for row in rows} | {key[:2] for key, _ in known}
@@ -115,6 +128,8 @@ class Reconciler:
             now,
             {row.id: row.size for row in rows},
         )
+        roots = {volume.name: (volume.path, volume.root) for volume in context.volumes.values()}
+        protect(self.view.units, tags, context.flushed, roots)
         return self.view
 
     async def reconcile(self) -> None:

@@ -19,6 +19,7 @@ from ckptd.domain.model import (
     VolumeReport,
 )
 from ckptd.domain.names import path_of
+from ckptd.engine import protecting
 from ckptd.engine.context import Context
 from ckptd.engine.reconciler import View
 from ckptd.engine.snapshot import used_bytes
@@ -27,15 +28,16 @@ from ckptd.engine.units import Unit, settled, skipped
 _TROUBLE_S = 24 * 3600.0
 
 
-def exposure(view: View, now: float, volume: str | None = None) -> Exposure:
+def exposure(view: View, now: float, units: Iterable[Unit] | None = None) -> Exposure:
     """Bytes that are acknowledged but not durable; what `sync = latest` lets go does not count."""
     files = count = 0
     oldest: float | None = None
-    for unit in view.units:
-        if volume not in (None, unit.volume) or skipped(unit, view.policies[unit.volume, unit.run]):
+    for unit in view.units if units is None else units:
+        if skipped(unit, view.policies[unit.volume, unit.run]):
             continue
         for row in unit.rows:
-            if row.link is None and settled(row) and not row.durable and row.local() is not None:
+            exposed = row.link is None and settled(row) and not row.durable and row.local() is not None
+            if exposed and not view.held(row):
                 files += 1
                 count += row.size
                 oldest = row.changed_at if oldest is None else min(oldest, row.changed_at)
@@ -45,6 +47,9 @@ def exposure(view: View, now: float, volume: str | None = None) -> Exposure:
 def checkpoint(context: Context, view: View, unit: Unit, pins: Iterable[PinRow]) -> CheckpointReport:
     volume = context.volumes[unit.volume]
     step = -1 if unit.step is None else unit.step
+    policy = view.policies[unit.volume, unit.run]
+    committed_at = unit.committed.committed_at if unit.committed and unit.state is CheckpointState.COMMITTED else None
+    pins = list(pins)
     return CheckpointReport(
         volume=unit.volume,
         run=unit.run,
@@ -59,25 +64,27 @@ def checkpoint(context: Context, view: View, unit: Unit, pins: Iterable[PinRow])
         pinned=any((pin.volume, pin.run, pin.step) == unit.key for pin in pins),
         path=volume.visible(path_of(unit.root) if unit.root else unit.run),
         written_at=unit.written_at,
-        committed_at=unit.committed.committed_at
-        if unit.committed and unit.state is CheckpointState.COMMITTED
-        else None,
+        committed_at=committed_at,
         reason=unit.reason,
-        skipped=skipped(unit, view.policies[unit.volume, unit.run]),
+        skipped=skipped(unit, policy),
+        tags=tuple(name.removeprefix("tag:") for name in unit.protected if name.startswith("tag:")),
+        protected=protecting.reasons(unit, policy, pins),
+        durable_after_s=None if committed_at is None else max(0.0, committed_at - unit.written_at),
     )
 
 
-def runs(view: View, volume: str | None) -> list[RunReport]:
+def runs(view: View, now: float, volume: str | None) -> list[RunReport]:
     by_run: dict[tuple[str, str], list[Unit]] = defaultdict(list)
     for unit in view.units:
         if volume in (None, unit.volume):
             by_run[unit.volume, unit.run].append(unit)
-    return [_run(name, run, units) for (name, run), units in sorted(by_run.items())]
+    return [_run(name, run, units, exposure(view, now, units)) for (name, run), units in sorted(by_run.items())]
 
 
-def _run(volume: str, run: str, units: list[Unit]) -> RunReport:
+def _run(volume: str, run: str, units: list[Unit], exposed: Exposure) -> RunReport:
     steps = [unit for unit in units if unit.step is not None]
     newest = steps[-1] if steps else None
+    whole = [unit for unit in steps if unit.restorable]
     return RunReport(
         volume=volume,
         run=run,
@@ -88,6 +95,8 @@ def _run(volume: str, run: str, units: list[Unit]) -> RunReport:
         bytes=sum(unit.bytes for unit in units),
         hot_bytes=sum(unit.hot_bytes for unit in units),
         durable_bytes=sum(unit.durable_bytes for unit in units),
+        newest_restorable=whole[-1].step if whole else None,
+        exposure=exposed,
     )
 
 

@@ -58,6 +58,8 @@ def _unit(
         state=unit.state,
         files=files,
         policy=policy,
+        protected=bool(unit.protected),
+        asked_for=unit.asked_for,
         pinned=pin,
         manifest=unit.committed is not None,
         manifest_current=unit.manifest_current and unit.state is CheckpointState.COMMITTED,
@@ -90,6 +92,7 @@ def _file(context: Context, unit: Unit, row: FileRow) -> FileView:
         left_over=where.temporary and unit.restorable,
         last=where.last,
         closed_at=row.changed_at,
+        points_to=row.points_to,
     )
 
 

@@ -197,7 +197,7 @@ class FilesMachine(RuleBasedStateMachine):
             if there is not None and there.id != row.id:  # what is there is replaced, as by rename(2)
                 await self.catalog.files.delete([there.id])
                 del self.model[there.id]
-            await self.catalog.files.relocate([Relocation(row.id, path, "r", 5, 9.5, None, location)], Place.RAM)
+            await self.catalog.files.relocate([Relocation(row.id, path, "r", 5, 9.5, None, None, location)], Place.RAM)
             copies = dict(row.copies)
             copies.pop(Place.REMOTE, None)
             if location is not None and Place.RAM in copies:
