@@ -7,6 +7,7 @@ from ckptd.domain.errors import RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import key_of
 from ckptd.engine import looking
+from ckptd.engine.adopting import adopt_members
 from ckptd.engine.confirming import still_there
 from ckptd.engine.context import Context
 from ckptd.engine.units import Unit, assemble
@@ -91,6 +92,7 @@ class Committing:
             return
         volume = self._context.volumes[volume_name]
         self._context.require_met(volume_name)
+        await adopt_members(self._context.catalog, volume, run, step, committed)
         await volume.manifests.delete(run, step, committed.by_node)
         await self._context.known.delete(volume_name, run, step)
         await self._context.event(

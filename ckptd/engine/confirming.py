@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ckptd.catalog import FileRow
-from ckptd.domain.errors import SourceChanged
+from ckptd.domain.errors import IntegrityError, SourceChanged
 from ckptd.domain.model import Place
 from ckptd.engine.context import Context
 from ckptd.engine.volume import Volume
 from ckptd.transfer.side_by_side import side_by_side
+from ckptd.transfer.transfers import ObjectStat
 
 _AT_A_TIME = 16
+
+
+async def same_bytes(context: Context, volume: Volume, row: FileRow, found: ObjectStat) -> bool:
+    """Whether another version of an object is the same content: somebody copied or restored it. Asks the store for its own
+    checksum, and reads the object only where it has none. Raises RemoteError.
+    """
+    if row.checksums is None:
+        return False
+    if found.crc64nvme is not None:
+        return found.crc64nvme == row.checksums.whole
+    try:
+        await context.transfers.verify_remote(volume.remote, found.key, row.checksums)
+    except IntegrityError:
+        return False
+    return True
 
 
 async def still_there(context: Context, volume: Volume, rows: Sequence[FileRow]) -> None:
@@ -27,7 +44,12 @@ async def still_there(context: Context, volume: Volume, rows: Sequence[FileRow])
         if copy is None:
             return
         found = await context.transfers.head(volume.remote, copy.location)
-        if found is None or found.size != row.size or (copy.etag and found.etag != copy.etag):
+        if found is not None and found.size == row.size and copy.etag and found.etag != copy.etag:
+            if await same_bytes(context, volume, row, found):
+                await context.catalog.files.put_copy(row.id, replace(copy, etag=found.etag))
+                return
+            found = None
+        if found is None or found.size != row.size:
             await context.catalog.files.drop_copy(row.id, Place.REMOTE)
             gone.append(row)
 

@@ -8,13 +8,12 @@ import os
 from collections.abc import Callable
 
 from ckptd.catalog import CopyRow, FileRow
-from ckptd.catalog.files import NewContent
-from ckptd.domain.errors import CkptdError, Conflict, IntegrityError, NotKnown
-from ckptd.domain.model import Checksums, Place
+from ckptd.domain.errors import CkptdError, Conflict, NotKnown
+from ckptd.domain.model import Place
+from ckptd.engine import adopting
 from ckptd.engine.context import Context
 from ckptd.engine.leaving import drop_objects
 from ckptd.engine.volume import Volume
-from ckptd.layouts import locate
 from ckptd.manifest import ManifestEntry
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import dress, write_origin
@@ -30,11 +29,11 @@ class Hydrating:
     async def entry(self, volume: Volume, entry: ManifestEntry, to: Place, on_bytes: Callable[[int], None]) -> None:
         """Makes a file hot that only a manifest describes."""
         if entry.link is not None:
-            await self._link(volume, entry)
+            adopting.link(volume, entry)
             return
         row = await self._context.catalog.files.at(volume.name, entry.path)
         if row is None:
-            row = await self._adopt_cold(volume, entry)
+            row = await adopting.adopt(self._context.catalog, volume, entry, self._context.clock())
         await self.file(row, to, on_bytes)
 
     async def file(self, row: FileRow, to: Place, on_bytes: Callable[[int], None] = _nothing) -> None:
@@ -107,34 +106,3 @@ class Hydrating:
         copy = CopyRow(Place.NVME, row.generation, location, done.inode, done.mtime_ns)
         await self._context.catalog.files.put_copy(row.id, copy)
         swap.link_in(volume.root, row.path, location)
-
-    async def _adopt_cold(self, volume: Volume, entry: ManifestEntry) -> FileRow:
-        """A row for a file that is only in the remote."""
-        files, sums = self._context.catalog.files, entry.checksums
-        if sums is None:
-            raise IntegrityError(f"the manifest has no checksum of {entry.key}")
-        where = locate(entry.path)
-        # When it was written, not when it came here: which of two files is the younger decides whether a marker speaks for it.
-        at = min(self._context.clock(), entry.attributes.mtime_ns / 1e9)
-        new = NewContent(entry.path, where.run, where.step, None, True, sums.size, entry.attributes, at)
-        async with self._context.catalog.transaction():
-            await files.settle(volume.name, [new])
-            row = await files.at(volume.name, entry.path)
-            if row is None:
-                raise LookupError(entry.path)
-            await self._record_remote(row, sums, entry)
-        row = await files.get(row.id)
-        if row is None:
-            raise LookupError(entry.path)
-        return row
-
-    async def _record_remote(self, row: FileRow, sums: Checksums, entry: ManifestEntry) -> None:
-        files = self._context.catalog.files
-        await files.set_checksums(row.id, row.generation, sums)
-        await files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, entry.key, etag=entry.etag))
-
-    async def _link(self, volume: Volume, entry: ManifestEntry) -> None:
-        """A symbolic link of the job's own."""
-        if entry.link is not None:
-            owner = entry.attributes
-            swap.link_back(volume.root, entry.path, entry.link, owner.uid, owner.gid)

@@ -12,6 +12,7 @@ from ckptd.catalog import Catalog, ManifestRow
 from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
+from ckptd.engine.adopting import adopt_members
 from ckptd.engine.volume import Volume
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.manifest.quarantine import Note, note_of
@@ -129,7 +130,7 @@ class KnownManifests:
         for key, unit in before.items():
             gone = [node for node in unit.by_node if node not in by_unit.get(key, {})]
             if gone and step in (None, key[2]) and self._known.get(key) is unit:
-                await self._forget_nodes(key, unit, gone)
+                await self._forget_nodes(volume, key, unit, gone)
         new = [
             (key, item)
             for key, nodes in by_unit.items()
@@ -138,7 +139,12 @@ class KnownManifests:
         ]
         await side_by_side(new, lambda pair: self._read(volume, *pair), _READS_AT_A_TIME)
 
-    async def _forget_nodes(self, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
+    async def _forget_nodes(self, volume: Volume, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
+        # A row for each member: those that are neither here nor in the remote any more are lost, not forgotten.
+        forgotten = replace(unit, by_node={name: unit.by_node[name] for name in gone})
+        await adopt_members(self._catalog, volume, key[1], key[2], forgotten)
+        if self._known.get(key) is not unit:
+            return  # committed anew meanwhile
         del self._known[key]
         if left := {name: manifest for name, manifest in unit.by_node.items() if name not in gone}:
             versions = {name: version for name, version in unit.versions.items() if name not in gone}
@@ -149,7 +155,8 @@ class KnownManifests:
         # Somebody deleted it, and its objects perhaps too: what is here is only durable once it was sent again.
         paths = [entry.path for name in gone for entry in unit.by_node[name].entries]
         for row in (await self._catalog.files.at_paths(key[0], paths)).values():
-            await self._catalog.files.drop_copy(row.id, Place.REMOTE)
+            if row.local() is not None:
+                await self._catalog.files.drop_copy(row.id, Place.REMOTE)
 
     def _version(self, key: UnitKey, node: str) -> str | None:
         unit = self._known.get(key)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ckptd.catalog import FileRow
 from ckptd.domain.model import RESTORABLE, CheckpointState, Place
+from ckptd.domain.names import path_of
 from ckptd.engine.known import Committed, UnitKey
 from ckptd.layouts import Member, Verdict, judge, locate, names_of
 from ckptd.layouts.judge import root_of
@@ -42,6 +43,12 @@ class Unit:
     """Its files as the planner sees them while nothing is done to them; filled in when first asked for."""
     superseded: bool = False
     """A newer checkpoint of the run is complete or committed."""
+    links: tuple[tuple[str, str | int], ...] | None = None
+    """The job's symbolic links with their targets, its pointer files with the steps they name; filled in when first asked for."""
+    protected: tuple[str, ...] = ()
+    """Which tags, links and flushes keep it from being let go (`engine.protecting`)."""
+    asked_for: bool = False
+    """A tag or a flush names it: `sync = latest` does not skip it."""
 
     @property
     def key(self) -> tuple[str, str, int | None]:
@@ -173,10 +180,22 @@ def _judge(unit: Unit, policy: Policy, now: float, previous: frozenset[str] | No
             f"node {elsewhere} committed this step anew, what lies here is older: "
             f"ckptctl rm {unit.run}@{unit.step}, then prefetch"
         )
+    elif unit.committed is not None and unit.committed.quarantined and not _replaceable(unit, node):
+        manifest = unit.committed.first
+        unit.state, unit.framework, unit.root = CheckpointState.TORN, manifest.framework, manifest.root
+        unit.reason = "; ".join(dict.fromkeys(note.reason for note in unit.committed.quarantined.values()))
     else:
         committed_at = None if unit.committed is None else unit.committed.committed_at
         said = judge(members, now=now, settle_s=policy.settle_s, previous=previous, committed_at=committed_at)
         _apply(unit, said)
+
+
+def _replaceable(unit: Unit, node: str) -> bool:
+    """Its manifest is this node's alone, and what is bad in the remote lies here: it is restorable, and is sent again."""
+    if unit.committed is None or set(unit.committed.by_node) != {node}:
+        return False
+    here = {row.path for row in unit.rows if row.local() is not None}
+    return all(path_of(key) in here for note in unit.committed.quarantined.values() for key in note.keys)
 
 
 def _committed_anew_by(unit: Unit, here: str) -> str | None:
@@ -250,5 +269,6 @@ def skipped(unit: Unit, policy: Policy, *, uploading: bool = False) -> bool:
         and unit.superseded
         and unit.state is CheckpointState.COMPLETE
         and not unit.begun
+        and not unit.asked_for
         and not uploading
     )

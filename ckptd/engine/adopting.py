@@ -1,0 +1,62 @@
+"""Rows for files that only a manifest describes: before they are fetched, or before their manifest goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckptd.catalog import Catalog, CopyRow, FileRow
+from ckptd.catalog.files import NewContent
+from ckptd.domain.errors import IntegrityError
+from ckptd.domain.model import Place
+from ckptd.engine.volume import Volume
+from ckptd.layouts import locate
+from ckptd.manifest import ManifestEntry
+from ckptd.tiers import swap
+
+if TYPE_CHECKING:
+    from ckptd.engine.known import Committed
+
+
+async def adopt(catalog: Catalog, volume: Volume, entry: ManifestEntry, now: float) -> FileRow:
+    """A row for a file that is only in the remote. Raises IntegrityError for an entry without a checksum."""
+    files, sums = catalog.files, entry.checksums
+    if sums is None:
+        raise IntegrityError(f"the manifest has no checksum of {entry.key}")
+    where = locate(entry.path)
+    # When it was written, not when it came here: which of two files is the younger decides whether a marker speaks for it.
+    at = min(now, entry.attributes.mtime_ns / 1e9)
+    new = NewContent(entry.path, where.run, where.step, None, True, sums.size, entry.attributes, at)
+    async with catalog.transaction():
+        await files.settle(volume.name, [new])
+        row = await files.at(volume.name, entry.path)
+        if row is None:
+            raise LookupError(entry.path)
+        await files.set_checksums(row.id, row.generation, sums)
+        await files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, entry.key, etag=entry.etag))
+    row = await files.get(row.id)
+    if row is None:
+        raise LookupError(entry.path)
+    return row
+
+
+def link(volume: Volume, entry: ManifestEntry) -> None:
+    """Makes a symbolic link of the job's own again."""
+    if entry.link is not None:
+        owner = entry.attributes
+        swap.link_back(volume.root, entry.path, entry.link, owner.uid, owner.gid)
+
+
+async def adopt_members(catalog: Catalog, volume: Volume, run: str, step: int, committed: Committed) -> None:
+    """Of a checkpoint that is partly here: what only its manifest describes, before that manifest goes. Without it the
+    rest would look like a whole checkpoint of fewer files.
+    """
+    present = {row.path for row in await catalog.files.of_unit(volume.name, run, step)}
+    if not present:
+        return
+    for path, entry in committed.entries().items():
+        if path in present or entry.key in committed.forgotten:
+            continue
+        if entry.link is not None:
+            link(volume, entry)
+        elif await catalog.files.at(volume.name, path) is None:
+            await adopt(catalog, volume, entry, committed.committed_at)
