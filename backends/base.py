@@ -30,6 +30,8 @@ class Capabilities:
     """The most parts one upload may have."""
     conditional_replace: bool = True
     """`put(if_match=…)` is decided by the store, atomically. False: looked up just before, which leaves a gap."""
+    copies: bool = False
+    """The backend has the methods of `Copying`: what the store holds already need not be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ class PartTag:
     tag: str
     """What the store gave for it (S3: the ETag)."""
     crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An object that is said to hold bytes which another one is to get too."""
+
+    key: str
+    etag: str
+    """Its version. Another one is not copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +172,26 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Copying(Protocol):
+    """What a backend has besides where `Capabilities.copies` says so: bytes that stay inside the store.
+
+    A hint, never a promise: where the origin came from may be wrong or old. So a copy counts as stored only after the
+    *store's* word on the copied bytes (their checksum, or reading them back) was compared with `crc64nvme`, as for bytes
+    that were sent. `source` holds the same bytes, for checksums of other kinds; it is not sent.
+
+    Raises NotFound (the origin is gone), ObjectChanged (it is another version, or shorter), ChecksumMismatch (other bytes
+    came out), NotSupported (this store does not copy, or gives no word on what it copied). All of them leave the upload as
+    it was: the caller sends instead.
+    """
+
+    def copy(self, key: str, origin: Origin, source: Source, crc64nvme: int) -> ObjectInfo:
+        """`put` of the first `len(source)` bytes of the origin, which has no more; from 1 byte to 5 GiB."""
+        ...
+
+    def copy_part(
+        self, key: str, upload_id: str, number: int, offset: int, origin: Origin, source: Source, crc64nvme: int
+    ) -> PartTag:
+        """`put_part` of the bytes that the origin has at the same `offset`. May be repeated, or followed by `put_part`."""
+        ...

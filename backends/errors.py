@@ -9,6 +9,7 @@
     ├── ObjectChanged               the object is not the version that was asked for any more
     ├── UploadGone                  the multipart upload is not known (expired, aborted, finished)
     ├── NoSpace                     the store is full or over quota
+    ├── NotSupported                this store lacks the call, or what it answers proves nothing: never worth asking again
     ├── BadConfiguration            URL or option cannot work; the hint says which and how
     └── Unavailable                 time-outs, resets, 5xx, throttling: nobody's fault, try again  [retryable]
 
@@ -63,6 +64,10 @@ class NoSpace(BackendError):
     code = "no-space"
 
 
+class NotSupported(BackendError):
+    code = "not-supported"
+
+
 class BadConfiguration(BackendError):
     code = "configuration"
 
@@ -76,7 +81,7 @@ BY_CODE: dict[str, type[BackendError]] = {
     cls.code: cls
     for cls in (
         BackendError, NotFound, BucketMissing, CredentialsRefused, PreconditionFailed, ChecksumMismatch,
-        ObjectChanged, UploadGone, NoSpace, BadConfiguration, Unavailable,
+        ObjectChanged, UploadGone, NoSpace, NotSupported, BadConfiguration, Unavailable,
     )
 }  # fmt: skip
 """For carrying an error between processes: its code and message cross, the class is found again here."""

@@ -14,17 +14,26 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Self
 
-from .base import Capabilities, ObjectInfo, PartTag, PendingUpload, Source
+from .base import Capabilities, ObjectInfo, Origin, PartTag, PendingUpload, Source
 from .caller import WatchedSource
 from .checksum import combined, require_equal
 from .errors import BadConfiguration, ChecksumMismatch, NoSpace, NotFound, ObjectChanged, Unavailable, UploadGone
-from .posix_copy import BLOCK, checksum_back, copy_in, make_directories, sync_directory
+from .posix_copy import BLOCK, checksum_back, copy_between, copy_in, make_directories, sync_directory
 from .posix_errors import root_missing, translated
 from .posix_paths import STAGING, etag_of, info_of, new_upload_id, path_of, root_of, staged_path, walk
 from .posix_publish import prove_and_sweep, publish, sync_emptied
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Of a `put`."""
+
+    if_absent: bool = False
+    if_match: str | None = None
 
 
 class PosixBackend:
@@ -33,8 +42,9 @@ class PosixBackend:
     def __init__(self, root: str) -> None:
         self.root = root
         self.capabilities = Capabilities(
-            conditional_put=True, store_checksum="none", min_part_size=1, max_parts=1 << 31, conditional_replace=False
-        )
+            conditional_put=True, store_checksum="none", min_part_size=1, max_parts=1 << 31, conditional_replace=False,
+            copies=True,
+        )  # fmt: skip
 
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, str]) -> Self:
@@ -61,23 +71,18 @@ class PosixBackend:
     def put(
         self, key: str, source: Source, crc64nvme: int, *, if_absent: bool = False, if_match: str | None = None
     ) -> ObjectInfo:
-        path, watched = path_of(self.root, key), WatchedSource(source)
-        staged = f"{self._staging(key)}/put-{new_upload_id()}"
-        try:
-            with translated(key, self.root, watched):
-                descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                try:
-                    copy_in(watched, descriptor, 0)
-                    os.fsync(descriptor)
-                    require_equal(crc64nvme, checksum_back(descriptor, 0, len(source)), key)
-                    status = os.fstat(descriptor)
-                finally:
-                    os.close(descriptor)
-                publish(self.root, staged, path, key, if_absent=if_absent, if_match=if_match)
-        finally:
-            with suppress(OSError):
-                os.unlink(staged)
-        return info_of(key, status, crc64nvme)
+        watched = WatchedSource(source)
+        conditions = Conditions(if_absent, if_match)
+        return self._put(key, watched, crc64nvme, lambda target: copy_in(watched, target, 0), conditions)
+
+    def copy(self, key: str, origin: Origin, source: Source, crc64nvme: int) -> ObjectInfo:
+        watched = WatchedSource(source)
+
+        def fill(target: int) -> None:
+            with self._origin(origin, len(source)) as descriptor:
+                copy_between(descriptor, target, 0, len(source), watched.seek)
+
+        return self._put(key, watched, crc64nvme, fill, Conditions())
 
     def begin(self, key: str, size: int) -> str:
         path_of(self.root, key)
@@ -96,15 +101,19 @@ class PosixBackend:
     def put_part(self, key: str, upload_id: str, number: int, offset: int, source: Source, crc64nvme: int) -> PartTag:
         watched, size = WatchedSource(source), len(source)
         with translated(key, self.root, watched):
-            descriptor = self._open_staged(key, upload_id)
-            try:
-                copy_in(watched, descriptor, offset)
-                # A part is reported done only when a power cut cannot take it back: the journal may outlive the cache.
-                os.fdatasync(descriptor)
-                require_equal(crc64nvme, checksum_back(descriptor, offset, size), f"{key}, part {number}")
-            finally:
-                os.close(descriptor)
-        return PartTag(number, size, f"{offset:x}", crc64nvme)
+            return self._put_part(
+                key, upload_id, number, offset, size, crc64nvme, lambda target: copy_in(watched, target, offset)
+            )
+
+    def copy_part(
+        self, key: str, upload_id: str, number: int, offset: int, origin: Origin, source: Source, crc64nvme: int
+    ) -> PartTag:
+        watched, size = WatchedSource(source), len(source)
+        with translated(key, self.root, watched), self._origin(origin, offset + size) as descriptor:
+            return self._put_part(
+                key, upload_id, number, offset, size, crc64nvme,
+                lambda target: copy_between(descriptor, target, offset, size, watched.seek),
+            )  # fmt: skip
 
     def finish(self, key: str, upload_id: str, parts: Sequence[PartTag], crc64nvme: int) -> ObjectInfo:
         ordered = sorted(parts, key=lambda part: part.number)
@@ -181,11 +190,7 @@ class PosixBackend:
         self, key: str, offset: int, length: int, place: Callable[[int], memoryview],
         arrived: Callable[[memoryview], None], etag: str | None,
     ) -> None:  # fmt: skip
-        with translated(key, self.root):
-            try:
-                descriptor = os.open(path_of(self.root, key), os.O_RDONLY | os.O_CLOEXEC)
-            except NotADirectoryError:
-                raise NotFound(f"{key}: no such object") from None
+        descriptor = self._open_object(key)
         try:
             self._require_version(key, descriptor, etag, offset + length)
             done = 0
@@ -224,6 +229,59 @@ class PosixBackend:
         """Nothing is held open between calls."""
 
     # What the methods above share.
+
+    def _put(
+        self, key: str, source: WatchedSource, crc64nvme: int, fill: Callable[[int], None], conditions: Conditions
+    ) -> ObjectInfo:
+        """A new file that `fill` has written, read back before it gets its name."""
+        path = path_of(self.root, key)
+        staged = f"{self._staging(key)}/put-{new_upload_id()}"
+        try:
+            with translated(key, self.root, source):
+                descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                try:
+                    fill(descriptor)
+                    os.fsync(descriptor)
+                    require_equal(crc64nvme, checksum_back(descriptor, 0, len(source)), key)
+                    status = os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
+                publish(self.root, staged, path, key, if_absent=conditions.if_absent, if_match=conditions.if_match)
+        finally:
+            with suppress(OSError):
+                os.unlink(staged)
+        return info_of(key, status, crc64nvme)
+
+    def _put_part(
+        self, key: str, upload_id: str, number: int, offset: int, size: int, crc64nvme: int, fill: Callable[[int], None]
+    ) -> PartTag:
+        descriptor = self._open_staged(key, upload_id)
+        try:
+            fill(descriptor)
+            # A part is reported done only when a power cut cannot take it back: the journal may outlive the cache.
+            os.fdatasync(descriptor)
+            require_equal(crc64nvme, checksum_back(descriptor, offset, size), f"{key}, part {number}")
+        finally:
+            os.close(descriptor)
+        return PartTag(number, size, f"{offset:x}", crc64nvme)
+
+    @contextmanager
+    def _origin(self, origin: Origin, end: int) -> Iterator[int]:
+        """A descriptor of the version that is meant, checked before and after it is used."""
+        descriptor = self._open_object(origin.key)
+        try:
+            self._require_version(origin.key, descriptor, origin.etag, end)
+            yield descriptor
+            self._require_version(origin.key, descriptor, origin.etag, end)
+        finally:
+            os.close(descriptor)
+
+    def _open_object(self, key: str) -> int:
+        with translated(key, self.root):
+            try:
+                return os.open(path_of(self.root, key), os.O_RDONLY | os.O_CLOEXEC)
+            except NotADirectoryError:
+                raise NotFound(f"{key}: no such object") from None
 
     def _staging(self, key: str) -> str:
         path = f"{self.root}/{STAGING}"

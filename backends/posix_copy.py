@@ -10,7 +10,7 @@ from collections.abc import Callable
 from awscrt.checksums import crc64nvme
 
 from .base import Source
-from .errors import ChecksumMismatch
+from .errors import ChecksumMismatch, NotSupported, ObjectChanged
 
 STRETCH = 8 << 20
 """Bytes the kernel copies at a time: long enough to cost nothing, short enough to stop and to be paced."""
@@ -55,6 +55,27 @@ def copy_in(source: Source, target: int, offset: int) -> None:
             continue
         done += copied
         source.seek(done)
+
+
+def copy_between(origin: int, target: int, offset: int, length: int, done: Callable[[int], object]) -> None:
+    """The same bytes at the same place of another file of this file system, by `copy_file_range` alone: blocks are shared
+    where it has reflinks (XFS, btrfs), copied by the server over NFS 4.2, and inside the kernel elsewhere.
+
+    `done` gets how far it is, after each stretch; it may raise, to stop. Raises OSError; NotSupported where the kernel cannot
+    copy here, ObjectChanged where the origin ends too early.
+    """
+    at = 0
+    while at < length:
+        try:
+            copied = os.copy_file_range(origin, target, min(STRETCH, length - at), offset + at, offset + at)
+        except OSError as error:
+            if error.errno not in _NOT_THIS_WAY:
+                raise
+            raise NotSupported(f"this file system does not copy by itself: {error.strerror}") from error
+        if copied == 0:
+            raise ObjectChanged(f"the origin ended after {at} of {length} bytes")
+        at += copied
+        done(at)
 
 
 def _send_file(target: int, source: int, at: int, start: int, length: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Self
 from awscrt.checksums import crc64nvme as crc64nvme_of
 
 from . import s3_probe
-from .base import Capabilities, ObjectInfo, PartTag, PendingUpload, Source
+from .base import Capabilities, ObjectInfo, Origin, PartTag, PendingUpload, Source
 from .caller import WatchedSource
 from .checksum import combined, decode, require_equal
 from .errors import (
@@ -27,6 +27,7 @@ from .errors import (
     ChecksumMismatch,
     CredentialsRefused,
     NotFound,
+    NotSupported,
     ObjectChanged,
     PreconditionFailed,
     Unavailable,
@@ -44,6 +45,7 @@ from .s3_checksum import (
     split_upload_id,
 )  # fmt: skip
 from .s3_connection import S3Connection
+from .s3_copy import copy_arguments, copying, etag_of, require_copied
 from .s3_delete import delete_all
 from .s3_errors import error_code
 from .s3_options import S3Options
@@ -62,6 +64,7 @@ class S3Backend:
             store_checksum="crc64nvme" if options.checksum == "auto" else options.checksum,
             min_part_size=5 * _MIB,
             max_parts=10_000,
+            copies=True,
         )
 
     @classmethod
@@ -119,6 +122,42 @@ class S3Backend:
             )
         require_confirmed(kind, answer, f"{key}, part {number}", crc64nvme)
         return PartTag(number, len(source), part_tag(kind, answer["ETag"], arguments), crc64nvme)
+
+    def copy(self, key: str, origin: Origin, source: Source, crc64nvme: int) -> ObjectInfo:
+        """Asks for the head of what came out: an answer of 200 alone does not prove that there is an object."""
+        kind, watched, what = self._kind(), WatchedSource(source), f"{key}, copied from {origin.key}"
+        with copying(self._connection, what):
+            self._connection.client.copy_object(
+                **self._at(key), CopySource=self._at(origin.key), CopySourceIfMatch=origin.etag, **copy_arguments(kind)
+            )
+        try:
+            head = self._head(key)
+        except NotFound as error:
+            raise ChecksumMismatch(f"{what}: the store said that it did, and has no such object") from error
+        if head["ContentLength"] != len(source):
+            raise ChecksumMismatch(f"{what}: it holds {head['ContentLength']} bytes where {len(source)} were meant")
+        with copying(self._connection, what, source=watched):
+            require_copied(kind, head, watched, crc64nvme, what, read_back=kind is Algorithm.NONE)
+        if kind is Algorithm.NONE:
+            self._read_back(key, head["ETag"], len(source), crc64nvme)
+        return replace(_info(key, head), crc64nvme=crc64nvme)
+
+    def copy_part(
+        self, key: str, upload_id: str, number: int, offset: int, origin: Origin, source: Source, crc64nvme: int
+    ) -> PartTag:
+        kind, store_id = split_upload_id(upload_id)
+        watched, what = WatchedSource(source), f"{key}, part {number}, copied from {origin.key}"
+        with copying(self._connection, what, source=watched):
+            answer = self._connection.client.upload_part_copy(
+                **self._at(key), UploadId=store_id, PartNumber=number,
+                CopySource=self._at(origin.key), CopySourceIfMatch=origin.etag,
+                CopySourceRange=f"bytes={offset}-{offset + len(source) - 1}",
+            )  # fmt: skip
+            said = answer.get("CopyPartResult") or {}
+            own = require_copied(kind, said, watched, crc64nvme, what, read_back=kind is Algorithm.NONE)
+        if not etag_of(said):
+            raise NotSupported(f"{what}: the store's answer names no part")
+        return PartTag(number, len(source), part_tag(kind, etag_of(said), own), crc64nvme)
 
     def finish(self, key: str, upload_id: str, parts: Sequence[PartTag], crc64nvme: int) -> ObjectInfo:
         kind, store_id = split_upload_id(upload_id)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from backends.base import Backend, Capabilities, ObjectInfo, PartTag, PendingUpload, Source
+from backends.base import Backend, Capabilities, ObjectInfo, Origin, PartTag, PendingUpload, Source
 
 
 @dataclass
@@ -92,6 +92,17 @@ class FaultyStore:
         return self._run(
             "put_part", key,
             lambda: self.inner.put_part(key, upload_id, number, offset, self._breaking("put_part", source), crc64nvme),
+        )  # fmt: skip
+
+    def copy(self, key: str, origin: Origin, source: Source, crc64nvme: int) -> ObjectInfo:
+        return self._run("copy", key, lambda: self.inner.copy(key, origin, source, crc64nvme))  # type: ignore[attr-defined]
+
+    def copy_part(
+        self, key: str, upload_id: str, number: int, offset: int, origin: Origin, source: Source, crc64nvme: int
+    ) -> PartTag:
+        return self._run(
+            "copy_part", key,
+            lambda: self.inner.copy_part(key, upload_id, number, offset, origin, source, crc64nvme),  # type: ignore[attr-defined]
         )  # fmt: skip
 
     def finish(self, key: str, upload_id: str, parts: Sequence[PartTag], crc64nvme: int) -> ObjectInfo:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from awscrt.checksums import crc64nvme
 from faulty_store import FaultyStore
-from sources import keys, put, put_part, read
+from sources import Memory, keys, put, put_part, read
 
-from backends.base import Backend
+from backends.base import Backend, Copying, Origin
 from backends.errors import Unavailable
 from backends.posix import PosixBackend
 from backends.s3 import S3Backend
@@ -20,7 +20,7 @@ def interface(kind: type) -> dict[str, list[str]]:
     """Public methods and their parameters' names."""
     return {
         name: list(inspect.signature(getattr(kind, name)).parameters)
-        for name in vars(Backend)
+        for name in [*vars(Backend), *vars(Copying)]
         if not name.startswith("_") and callable(getattr(kind, name, None))
     }
 
@@ -35,9 +35,10 @@ def store(tmp_path: Path) -> FaultyStore:
 
 @pytest.mark.parametrize("kind", [FaultyStore, PosixBackend, S3Backend])
 def test_every_backend_has_the_whole_interface_as_written(kind: type) -> None:
-    assert len(interface(Backend)) == 14
-    assert interface(kind) == interface(Backend)
-    assert set(interface(Backend)) <= set(vars(kind)), "inherited is not wrapped"
+    whole = interface(Backend) | interface(Copying)
+    assert len(whole) == 16
+    assert interface(kind) == whole
+    assert set(whole) <= set(vars(kind)), "inherited is not wrapped"
 
 
 def test_every_method_can_be_made_to_fail(store: FaultyStore) -> None:
@@ -47,6 +48,8 @@ def test_every_method_can_be_made_to_fail(store: FaultyStore) -> None:
         "put": lambda: put(store, "a", b"x"),
         "begin": lambda: store.begin("a", 1),
         "put_part": lambda: put_part(store, "a", upload, 1, 0, b"x"),
+        "copy": lambda: store.copy("a", Origin("b", "1"), Memory(b"x"), 0),
+        "copy_part": lambda: store.copy_part("a", upload, 1, 0, Origin("b", "1"), Memory(b"x"), 0),
         "finish": lambda: store.finish("a", upload, [], 0),
         "abort": lambda: store.abort("a", upload),
         "pending": lambda: store.pending(""),
@@ -57,7 +60,7 @@ def test_every_method_can_be_made_to_fail(store: FaultyStore) -> None:
         "delete": lambda: store.delete(["a"]),
         "close": store.close,
     }
-    assert set(calls) == set(interface(Backend)) - {"from_url"}
+    assert set(calls) == set(interface(Backend) | interface(Copying)) - {"from_url"}
     for name, call in calls.items():
         store.fail(name, Unavailable(name))
         with pytest.raises(Unavailable, match=name):
