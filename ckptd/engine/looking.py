@@ -14,10 +14,9 @@ from ckptd.catalog import CopyRow, FileRow
 from ckptd.catalog.files import NewContent
 from ckptd.domain.model import Attributes, Place, Stamp
 from ckptd.engine.volume import Volume
-from ckptd.layouts import locate
+from ckptd.layouts import POINTERS, locate
 from ckptd.layouts.inspect import defect_of
 from ckptd.layouts.pointers import POINTER_LIMIT, pointed_step
-from ckptd.layouts.temporary import POINTERS
 from ckptd.tiers.beneath import opened_at
 
 _log = structlog.get_logger(__name__)

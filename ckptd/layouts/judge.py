@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptd.domain.model import CheckpointState
-from ckptd.layouts.frameworks import Layout, base, folder, recognise
+from ckptd.layouts.frameworks import Layout, Names, base, folder, recognise
 from ckptd.layouts.location import TOP, locate, place_of
 from ckptd.layouts.names import comparable, lacking, missing_shards
+from ckptd.layouts.patterns import UserLayout
 from ckptd.layouts.steps import EXTENSIONS
-from ckptd.layouts.temporary import final_name
+from ckptd.layouts.temporary import UNFINISHED, final_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class _Case:
     root: str
     inside: Mapping[str, str]
     """Names relative to the root, of those that are there to stay, and their paths."""
+    names: Names
+    """The same for the layouts."""
 
     @classmethod
     def of(cls, members: Sequence[Member]) -> _Case:
@@ -56,10 +59,11 @@ class _Case:
         root = root_of(paths)
         cut = 0 if root == TOP else len(root) + 1
         inside = {path[cut:] or base(path): path for path in paths if not locate(path).temporary}
-        return cls(recognise(sorted(inside)), root, inside)
+        names = Names.of(inside, root)
+        return cls(_own_layout(inside.values()) or recognise(names), root, inside, names)
 
     def marker(self, members: Sequence[Member]) -> Member | None:
-        name = self.layout.marker(sorted(self.inside))
+        name = self.layout.marker(self.names)
         return next((member for member in members if member.path == self.inside[name]), None) if name else None
 
     def writing(self, reason: str, wake_at: float | None) -> Verdict:
@@ -70,6 +74,15 @@ class _Case:
 
     def complete(self) -> Verdict:
         return Verdict(CheckpointState.COMPLETE, "", self.layout.name, self.root, None)
+
+
+def _own_layout(paths: Iterable[str]) -> Layout | None:
+    """That of a pattern of the configuration, if one locates these files."""
+    for path in paths:
+        place = place_of(path)
+        if place.pattern is not None and place.step is not None:
+            return UserLayout(place.pattern, place.step)
+    return None
 
 
 def names_of(members: Iterable[Member]) -> frozenset[str]:
@@ -108,9 +121,12 @@ def judge(
 
 
 def root_of(paths: Sequence[str]) -> str:
-    """The step's directory where one carries the step; else the one file, or the directory that several share."""
+    """The step's directory where one carries the step; else the one file, or the directory that several share.
+
+    Files under temporary names count only while there are no others.
+    """
     roots = set()
-    for path in paths:
+    for path in [path for path in paths if not locate(path).temporary] or paths:
         place = place_of(path)
         roots.add(path if place.at is None else "/".join(path.split("/")[: place.at + 1]))
     if len(roots) == 1:
@@ -140,6 +156,8 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
     """Why this cannot be a whole checkpoint, as far as can be told; "" if nothing speaks against it."""
     paths = {member.path for member in members}
     for member in members:
+        if UNFINISHED.fullmatch(base(member.path)):
+            return f"{base(member.path)} says that it is not saved whole"
         if locate(member.path).temporary:
             final = "/".join(final_name(part) for part in member.path.split("/"))
             if marker or final in paths:
@@ -153,7 +171,7 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
     shards = missing_shards(case.inside)
     if shards:
         return f"lacks {base(shards[0])}"
-    missing = case.layout.missing(sorted(case.inside), previous)
+    missing = case.layout.missing(case.names, previous)
     if missing:
         return f"lacks {missing}"
     if not marker and previous and (absent := lacking(names_of(members), previous)):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ckptd.layouts.frameworks import MARKERS, POINTERS
+from ckptd.layouts.patterns import Pattern, activate, active
 from ckptd.layouts.steps import is_only_a_step, step_of_directory, step_of_file, step_of_plain_directory
-from ckptd.layouts.temporary import MARKERS, POINTERS, final_name, is_temporary, is_temporary_run
+from ckptd.layouts.temporary import UNFINISHED, final_name, is_temporary, is_temporary_run
 
+_FORGET: list[Callable[[], None]] = []
+"""Caches elsewhere whose answers depend on the patterns."""
 KEPT = 1 << 15
 """Answers kept: the same paths are asked for at every look of the reconciler."""
 TOP = "."
@@ -33,15 +38,19 @@ class Place:
     step: int | None
     at: int | None
     """Which component carries the step; None if the file's name does, or none."""
+    pattern: Pattern | None = None
+    """The user's own that says so."""
 
 
 @lru_cache(maxsize=KEPT)
 def place_of(path: str) -> Place:
     """The run is the first directory; but where that is itself a step (`checkpoint-500/…`, a job that saves straight
-    into the volume), the volume is the run, called ".".
+    into the volume), the volume is the run, called ".". Patterns of the configuration come before the built-in rules.
     """
     *directories, name = path.split("/")
     finals = [final_name(directory) for directory in directories]
+    if active() and (own := _by_pattern([*directories, name], [*finals, final_name(name)])):
+        return own
     run = finals[0] if finals else TOP
     if finals and is_only_a_step(run):
         run = TOP
@@ -61,7 +70,24 @@ def place_of(path: str) -> Place:
         step = step_of_plain_directory(finals[at], None if at == 1 else finals[at - 1])
         if step is not None:
             return Place(run, step, at)
-    return Place(run, None if name in POINTERS else step_of_file(final_name(name)), None)
+    if name in POINTERS:
+        return Place(run, None, None)
+    unfinished = UNFINISHED.fullmatch(name)
+    step = step_of_file(final_name(name))
+    if unfinished and step is None:
+        step = step_of_directory(unfinished["name"])
+    return Place(run, step, None)
+
+
+def _by_pattern(parts: list[str], finals: list[str]) -> Place | None:
+    """As the path is written; else with the names that temporary directories will get."""
+    for pattern in active():
+        for names in (parts, finals):
+            if len(names) > 1 and (found := pattern.step_of("/".join(names[1:]))):
+                return Place(parts[0], found[0], None if found[1] is None else found[1] + 1, pattern)
+            if pattern.at_the_top and (found := pattern.step_of("/".join(names))):
+                return Place(TOP, found[0], found[1], pattern)
+    return None
 
 
 @lru_cache(maxsize=KEPT)
@@ -72,4 +98,17 @@ def locate(path: str) -> Location:
     temporary = is_temporary(name) or any(
         is_temporary(part) if at else is_temporary_run(part) for at, part in enumerate(directories)
     )
-    return Location(place.run, place.step, temporary, name in MARKERS or name in POINTERS)
+    last = name in MARKERS or name in POINTERS or (place.pattern is not None and place.pattern.is_marker(name))
+    return Location(place.run, place.step, temporary, last)
+
+
+def configure(patterns: Iterable[Pattern]) -> None:
+    """Puts patterns of users before the built-in rules. Raises ValueError for one that cannot be used.
+
+    To be called once, before anything is located: what is known of paths by then is forgotten here, but not by others.
+    """
+    activate(patterns)
+    place_of.cache_clear()
+    locate.cache_clear()
+    for forget in _FORGET:
+        forget()

@@ -27,7 +27,7 @@ def comparable(path: str) -> str:
 
 
 def _is_step(found: int | None, part: str, step: int | None) -> bool:
-    return step is not None and (found == step or (part.isdigit() and int(part) == step))
+    return step is not None and (found == step or (part.isdecimal() and int(part) == step))
 
 
 def _blank(name: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 
+from ckptd.layouts.frameworks import LAYOUTS, POINTERS
 from ckptd.layouts.location import place_of
 from ckptd.layouts.steps import step_of_directory, step_of_file
-from ckptd.layouts.temporary import POINTERS
 
 POINTER_LIMIT = 64 * 1024
 """Bytes. A larger file of a pointer's name is a checkpoint itself (Lightning's `last.ckpt`). TensorFlow's lists every path
@@ -22,7 +23,7 @@ def pointed_step(name: str, text: bytes) -> int | None:
     """`name` is the file's own. None for what is no pointer or names no step (Megatron's `release`).
 
     DeepSpeed's `latest` has the directory's name, Megatron's latest_checkpointed_iteration.txt the number, TensorFlow's
-    `checkpoint` a protobuf text with a path.
+    `checkpoint` a protobuf text with a path, Ray Train's checkpoint_manager_snapshot.json a list of directories.
     """
     if name not in POINTERS or len(text) > POINTER_LIMIT:
         return None
@@ -30,6 +31,8 @@ def pointed_step(name: str, text: bytes) -> int | None:
         said = text.decode("utf-8").strip()
     except UnicodeDecodeError:
         return None
+    if name.endswith(".json"):
+        return _of_ray(said)
     if name == "checkpoint":
         found = _TENSORFLOW.search(said)
         said = found["path"] if found else ""
@@ -53,16 +56,30 @@ def step_of_link(path: str, target: str) -> int | None:
 def _step_of(name: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,18}", name):
         return int(name)
-    step = step_of_directory(name)
-    return step_of_file(name) if step is None else step
+    found = (
+        step_of_directory(name),
+        step_of_file(name),
+        step_of_file(f"{name}.index"),
+    )  # the last: TensorFlow's prefix
+    return next((step for step in found if step is not None), None)
 
 
-_BESIDE = {
-    "deepspeed": ("latest", "latest_universal"), "megatron": ("latest_checkpointed_iteration.txt",),
-    "tensorflow": ("checkpoint",),
-}  # fmt: skip
+def _of_ray(text: str) -> int | None:
+    """The newest of those that are kept, in the order of their making (ray/train/v2, `CheckpointManager`)."""
+    try:
+        names = [result["checkpoint_dir_name"] for result in json.loads(text)["checkpoint_results"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    steps = (step_of_directory(name) for name in names if isinstance(name, str))
+    return max((step for step in steps if step is not None), default=None)
 
 
 def pointers_beside(framework: str) -> tuple[str, ...]:
     """The pointer files that a restart looks for in the directory in which the framework's checkpoints lie."""
-    return _BESIDE.get(framework, ("latest",))
+    layout = next((layout for layout in LAYOUTS if layout.name == framework), None)
+    text_files = sorted(name for name in layout.pointers if not name.endswith(_WEIGHTS)) if layout else []
+    return tuple(text_files) or ("latest",)
+
+
+_WEIGHTS = (".ckpt", ".pt", ".pth")
+"""Lightning's `last.ckpt` is a checkpoint itself, or a link to one."""

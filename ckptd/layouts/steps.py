@@ -5,32 +5,43 @@ from __future__ import annotations
 import re
 
 _WORDS = r"checkpoint|ckpt|chkpt|global[-_]?step|step|iteration|iter"
-_DIRECTORY = re.compile(rf"(?:.*[-_.=])?(?:{_WORDS})[-_=.]?(\d+)", re.IGNORECASE)
-_STEP_FIELD = re.compile(r"(?:^|[-_.,])(?:global_?)?(?:step|iter(?:ation)?)s?[-_=]?(\d+)(?=$|[-_.,])", re.IGNORECASE)
-_ONLY_A_STEP = re.compile(rf"(?:{_WORDS}|epoch)[-_=.]?\d{{1,18}}", re.IGNORECASE)
-_EPOCH = re.compile(r"(?:.*[-_.=])?(?:epoch|ep)[-_=]?(\d+)(?=$|[-_.,])", re.IGNORECASE)
-_PLAIN = re.compile(r"\d{1,18}")
-_HOLDS_STEPS = re.compile(r"(?:checkpoint|ckpt|model|weight|save|snapshot|state|step)s?", re.IGNORECASE)
+_DIRECTORY = re.compile(rf"(?:.*[-_.=])?(?:{_WORDS})[-_=.]?(\d+)", re.IGNORECASE | re.ASCII)
+_STEP_FIELD = re.compile(
+    r"(?:^|[-_.,])(?:global_?)?(?:step|iter(?:ation)?)s?[-_=]?(\d+)(?=$|[-_.,])", re.IGNORECASE | re.ASCII
+)
+_ONLY_A_STEP = re.compile(rf"(?:{_WORDS}|epoch)[-_=.]?\d{{1,18}}", re.IGNORECASE | re.ASCII)
+_EPOCH = re.compile(r"(?:.*[-_.=])?(?:epoch|ep)[-_=]?(\d+)(?=$|[-_.,])", re.IGNORECASE | re.ASCII)
+_PLAIN = re.compile(r"[0-9]{1,18}")
+_HOLDS_STEPS = re.compile(r"(?:checkpoint|ckpt|model|weight|save|snapshot|state|step)s?", re.IGNORECASE | re.ASCII)
 
 EXTENSIONS = (
     ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".npz", ".npy", ".pkl", ".pickle", ".h5", ".hdf5", ".keras",
-    ".msgpack", ".tar", ".pt.tar", ".pth.tar", ".weights.h5", ".eqx", ".zip",
+    ".msgpack", ".tar", ".pt.tar", ".pth.tar", ".weights.h5", ".weights.json", ".eqx", ".zip", ".nemo", ".gguf",
 )  # fmt: skip
 """Of files that hold a whole checkpoint, or a part of one whose name carries the step."""
 
-_SHARD = re.compile(r"[-_.](?:\d+-of-\d+|rank[-_]?\d+|shard[-_]?\d+)$", re.IGNORECASE)
-_VERSION = re.compile(r"-v\d+$")  # Lightning: a name that was taken
-_TENSORFLOW = re.compile(r"(.*ckpt-\d+)\.(?:index|meta|data-\d+-of-\d+)")
-_NUMBERED = re.compile(r"(.*?)[-_=](\d{1,18})")
+_SHARD = re.compile(r"[-_.](?:\d+-of-\d+|rank[-_]?\d+|shard[-_]?\d+)$", re.IGNORECASE | re.ASCII)
+_VERSION = re.compile(r"-v[0-9]+$")  # Lightning: a name that was taken
+_TENSORFLOW = re.compile(
+    r"(.*ckpt-[0-9]+|.*(?=\.ckpt))(?:\.ckpt)?\.(?:index|meta|data-[0-9]+-of-[0-9]+)(?:\.tempstate[0-9]+)?"
+)
+_FLAX = re.compile(r"checkpoint_[0-9]{1,18}")
+_RAY = re.compile(r"checkpoint_(\d{4})-(\d\d)-(\d\d)_(\d\d)-(\d\d)-(\d\d)(?:\.(\d{1,3})\d*)?", re.ASCII)
+_NUMBERED = re.compile(r"(.*?)[-_=]([0-9]{1,18})")
 _NOT_A_STEP = re.compile(
     r"(?:.*[-_.])?(?:rank|rng|rng_states?|random_states?|shard|part|worker|gpu|device|node|proc|process|[dtpm]p|seed|version|fold|layer"
     r"|expert|stage|chunk|split|bucket|group|of|v|zero_pp|best|top|k)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 
 def step_of_directory(name: str) -> int | None:
-    """`checkpoint-1200`, `global_step1200`, `iter_0001200`, `epoch=3-step=1200`, `epoch-3`; not plain numbers."""
+    """`checkpoint-1200`, `global_step1200`, `iter_0001200`, `epoch=3-step=1200`, `epoch-3`; not plain numbers.
+
+    `checkpoint_2026-03-11_15-20-11.123456` (Ray Train) is the step 20260311152011123: its time, to the millisecond.
+    """
+    if dated := _RAY.fullmatch(name):
+        return int("".join(dated.groups()[:6]) + (dated[7] or "").ljust(3, "0"))
     field = _STEP_FIELD.search(name)
     found = field or _DIRECTORY.fullmatch(name) or _EPOCH.fullmatch(name)
     return int(found[1]) if found and len(found[1]) <= 18 else None
@@ -53,6 +64,8 @@ def stem_of(name: str) -> str | None:
     tensorflow = _TENSORFLOW.fullmatch(name)
     if tensorflow:
         return tensorflow[1]
+    if _FLAX.fullmatch(name):
+        return name
     lower = name.lower()
     extension = max((found for found in EXTENSIONS if lower.endswith(found)), key=len, default="")
     if not extension or len(extension) == len(name):

@@ -84,8 +84,14 @@ def test_a_distributed_checkpoint_is_torn_without_its_metadata() -> None:
     parts = ["model/__0_0.distcp", "model/__1_0.distcp", "optim/__0_0.distcp"]
     assert verdict(members(*parts)).state is State.TORN
     assert verdict(members(*parts, "model/.metadata")).state is State.TORN
-    found = verdict(members(*parts, "model/.metadata", "optim/.metadata", at=NOW))
-    assert (found.state, found.framework) == (State.COMPLETE, "torch-dcp")
+    both = (*parts, "model/.metadata", "optim/.metadata")
+    assert (verdict(members(*both)).state, verdict(members(*both)).framework) == (State.COMPLETE, "torch-dcp")
+
+
+def test_a_metadata_file_further_down_speaks_for_its_part_only() -> None:
+    assert verdict(members("__0_0.distcp", ".metadata", at=NOW)).state is State.COMPLETE
+    first = members("model/__0_0.distcp", "model/.metadata", at=NOW)  # the optimizer's part is not begun yet
+    assert verdict(first).state is State.WRITING
 
 
 def test_a_trainers_checkpoint_lacks_its_state_file_only_if_earlier_ones_had_it() -> None:
