@@ -1,0 +1,77 @@
+"""How a job was launched, as far as the environment of one of its processes tells: over how many nodes, in how many ranks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    nodes: int
+    """Nodes that the job runs on."""
+    ranks: int | None = None
+    """Processes of the job, over all nodes."""
+    ranks_here: int | None = None
+    """Of them on this node."""
+    by: str = ""
+    """The launcher: torchrun, slurm, openmpi, hydra."""
+
+
+_SLURM_NODES = ("SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+"""The step's own first: `srun -N1` inside a job of 8 nodes runs on one."""
+_MOST = 1_000_000
+
+
+def launch_of(environment: Mapping[str, str]) -> Launch | None:
+    """None where the variables of no launcher are there, or make no sense.
+
+    torchrun stands first: it is often started by srun with one task a node, and knows the ranks that Slurm does not.
+    Sources: torch.distributed.run ("Environment Variables"), srun(1) ("OUTPUT ENVIRONMENT VARIABLES"), Open MPI's FAQ
+    ("environment variables that Open MPI sets at run time"), Hydra's PMI (`PMI_SIZE`, `MPI_LOCALNRANKS`).
+    """
+    return _torchrun(environment) or _openmpi(environment) or _slurm(environment) or _hydra(environment)
+
+
+def _torchrun(environment: Mapping[str, str]) -> Launch | None:
+    ranks, here = _count(environment, "WORLD_SIZE"), _count(environment, "LOCAL_WORLD_SIZE")
+    nodes = _count(environment, "GROUP_WORLD_SIZE")
+    if nodes is None:
+        nodes = _divided(ranks, here)
+    return None if nodes is None else Launch(nodes, ranks, here, "torchrun")
+
+
+def _openmpi(environment: Mapping[str, str]) -> Launch | None:
+    ranks, here = _count(environment, "OMPI_COMM_WORLD_SIZE"), _count(environment, "OMPI_COMM_WORLD_LOCAL_SIZE")
+    nodes = _divided(ranks, here)
+    return None if nodes is None else Launch(nodes, ranks, here, "openmpi")
+
+
+def _slurm(environment: Mapping[str, str]) -> Launch | None:
+    nodes = next((found for name in _SLURM_NODES if (found := _count(environment, name)) is not None), None)
+    if nodes is None:
+        return None
+    ranks = _count(environment, "SLURM_STEP_NUM_TASKS") or _count(environment, "SLURM_NTASKS")
+    step = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE") or ""
+    uniform = re.fullmatch(r"([0-9]{1,6})(?:\(x[0-9]+\))?", step)  # "8(x4)"; "8,4" says nothing about this node
+    here = int(uniform[1]) if uniform and int(uniform[1]) else None
+    return Launch(nodes, ranks, here, "slurm")
+
+
+def _hydra(environment: Mapping[str, str]) -> Launch | None:
+    ranks, here = _count(environment, "PMI_SIZE"), _count(environment, "MPI_LOCALNRANKS")
+    nodes = _divided(ranks, here)
+    return None if nodes is None else Launch(nodes, ranks, here, "hydra")
+
+
+def _count(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    if not text.isascii() or not text.isdigit() or len(text) > 7:
+        return None
+    return int(text) if 0 < int(text) <= _MOST else None
+
+
+def _divided(ranks: int | None, here: int | None) -> int | None:
+    """Nodes that are not filled alike count as one more."""
+    return None if ranks is None or here is None or here > ranks else -(-ranks // here)

@@ -1,0 +1,39 @@
+"""What the environment of a job's process says about its nodes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptd.domain.launch import Launch, launch_of
+
+
+@pytest.mark.parametrize(
+    ("environment", "launch"),
+    [
+        ({}, None),
+        ({"HOME": "/root", "WORLD_SIZE": "8"}, None),  # how many are here is not said
+        ({"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}, Launch(2, 16, 8, "torchrun")),
+        ({"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2"}, Launch(2, 16, 8, "torchrun")),
+        ({"WORLD_SIZE": "12", "LOCAL_WORLD_SIZE": "8"}, Launch(2, 12, 8, "torchrun")),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "8"}, None),
+        ({"WORLD_SIZE": "many", "LOCAL_WORLD_SIZE": "8"}, None),
+        ({"WORLD_SIZE": "²", "LOCAL_WORLD_SIZE": "1"}, None),
+        ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, Launch(2, 8, 4, "openmpi")),
+        ({"SLURM_JOB_NUM_NODES": "4"}, Launch(4, None, None, "slurm")),
+        ({"SLURM_NNODES": "4", "SLURM_NTASKS": "32", "SLURM_TASKS_PER_NODE": "8(x4)"}, Launch(4, 32, 8, "slurm")),
+        ({"SLURM_NNODES": "2", "SLURM_NTASKS": "12", "SLURM_TASKS_PER_NODE": "8,4"}, Launch(2, 12, None, "slurm")),
+        # One node with 8 tasks is one node; and so is `srun -N1` in a job of 8 nodes.
+        ({"SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "8", "SLURM_TASKS_PER_NODE": "8"}, Launch(1, 8, 8, "slurm")),
+        ({"SLURM_JOB_NUM_NODES": "8", "SLURM_STEP_NUM_NODES": "1"}, Launch(1, None, None, "slurm")),
+        # srun starts torchrun once a node: torchrun knows the ranks.
+        (
+            {"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "2", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"},
+            Launch(2, 16, 8, "torchrun"),
+        ),
+        ({"PMI_SIZE": "8", "PMI_RANK": "0", "MPI_LOCALNRANKS": "4"}, Launch(2, 8, 4, "hydra")),
+        ({"SLURM_JOB_NUM_NODES": "0"}, None),
+        ({"SLURM_JOB_NUM_NODES": "99999999999999999999"}, None),
+    ],
+)
+def test_the_launchers_variables(environment: dict[str, str], launch: Launch | None) -> None:
+    assert launch_of(environment) == launch
