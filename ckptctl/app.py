@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, str] = {
     "latest": "ckptctl.commands.checkpoints",
     "prefetch": "ckptctl.commands.operations",
     "flush": "ckptctl.commands.operations",
+    "tag": "ckptctl.commands.tags",
+    "tags": "ckptctl.commands.tags",
     "pin": "ckptctl.commands.checkpoints",
     "unpin": "ckptctl.commands.checkpoints",
     "evict": "ckptctl.commands.checkpoints",
@@ -146,6 +148,6 @@ def command(name: str) -> Callable[[Callable[..., Any]], Command]:
 def ckptctl() -> None:
     """Checkpoints at memory speed, durable in the background, hot again before the next start.
 
-    RUN[@STEP] names a checkpoint, e.g. run-42@1200; without a step the newest restorable one.
+    RUN[@STEP] names a checkpoint, e.g. run-42@1200, or run-42@best by a tag; without a step the newest restorable one.
     Start with `ckptctl up`, look with `ckptctl status`.
     """

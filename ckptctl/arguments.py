@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from ckptctl.session import Session
 from ckptd.domain.errors import CkptdError, UsageError
-from ckptd.domain.names import CheckpointId, key_of, path_of
+from ckptd.domain.names import CheckpointId, check_tag, key_of, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,27 @@ class _Checkpoint(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         del param
         return _names(ctx, incomplete, steps=True)
+
+
+class _Tag(click.ParamType[str]):
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_tag(value)
+        except UsageError as error:
+            self.fail(f"{error.message} ({error.hint})", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The run's tags: one is mostly moved, or deleted."""
+        del param
+        run = str(ctx.params.get("target") or "").partition("@")[0]
+        session = ctx.find_object(Session) or Session()
+        try:
+            found = session.client.get("/v1/tags", volume=session.volume, run=run or None)
+        except (CkptdError, ValueError):
+            return []
+        return [CompletionItem(tag["name"]) for tag in found if tag["name"].startswith(incomplete)]
 
 
 class _Run(click.ParamType[str]):
@@ -62,6 +83,7 @@ class _Time(click.ParamType[float]):
 
 CHECKPOINT = _Checkpoint()
 RUN = _Run()
+TAG = _Tag()
 TIME = _Time()
 
 
@@ -74,7 +96,7 @@ def _names(ctx: click.Context, incomplete: str, *, steps: bool) -> list[Completi
             from ckptctl.client import part  # noqa: PLC0415 - completion of steps only
 
             found = session.client.get(f"/v1/runs/{part(as_key(run))}/checkpoints", volume=session.volume)
-            names = [f"{run}@{checkpoint['step']}" for checkpoint in found]
+            names = [f"{run}@{name}" for checkpoint in found for name in (checkpoint["step"], *checkpoint["tags"])]
         else:
             names = [row["run"] for row in session.client.get("/v1/runs", volume=session.volume)]
     except (CkptdError, ValueError):

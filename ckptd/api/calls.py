@@ -14,11 +14,14 @@ from ckptd.api.requests import (
     AnyStart,
     EventsQuery,
     NoQuery,
+    OptionalRunQuery,
     PatternQuery,
     PinRequest,
     PolicyRequest,
     RunQuery,
     ShutdownRequest,
+    TagQuery,
+    TagRequest,
     VolumeQuery,
 )
 from ckptd.api.schemas import EventBody, HealthBody, OperationBody
@@ -33,6 +36,7 @@ from ckptd.domain.model import (
     PolicyRow,
     RunReport,
     ShutdownReport,
+    TagReport,
 )
 
 _ANYONE_STARTS = frozenset({OperationKind.PREFETCH, OperationKind.FLUSH, OperationKind.VERIFY})
@@ -138,6 +142,19 @@ def _operation_message(state: Operation) -> Message:
 async def pin(node: Node, call: Call[NoQuery, PinRequest]) -> CheckpointReport:
     target: Any = call.body.target  # a CheckpointId, as in `start`
     return await node.pin(call.body.volume, target, call.body.on)
+
+
+async def tags(node: Node, call: Call[OptionalRunQuery, None]) -> list[TagReport]:
+    return await node.tags(call.query.volume, call.query.run)
+
+
+async def set_tag(node: Node, call: Call[NoQuery, TagRequest]) -> TagReport:
+    target: Any = call.body.target  # a CheckpointId, as in `start`
+    return await node.set_tag(call.body.volume, target, call.body.name)
+
+
+async def delete_tag(node: Node, call: Call[TagQuery, None]) -> None:
+    await node.delete_tag(call.query.volume, call.query.run, call.query.name)
 
 
 async def policies(node: Node, call: Call[VolumeQuery, None]) -> list[PolicyRow]:

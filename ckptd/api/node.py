@@ -21,6 +21,7 @@ from ckptd.domain.model import (
     PolicyRow,
     RunReport,
     ShutdownReport,
+    TagReport,
 )
 from ckptd.domain.names import CheckpointId
 
@@ -70,6 +71,18 @@ class Node(Protocol):
         ...
 
     async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport: ...
+
+    async def tags(self, volume: str | None, run: str | None) -> list[TagReport]:
+        """By run and name; of all runs when none is named."""
+        ...
+
+    async def set_tag(self, volume: str | None, target: CheckpointId, name: str) -> TagReport:
+        """Sets it, or moves it there; without a step: the newest restorable one. IntegrityError for a torn step."""
+        ...
+
+    async def delete_tag(self, volume: str | None, run: str, name: str) -> None:
+        """An absent one is fine."""
+        ...
 
     async def policies(self, volume: str | None) -> list[PolicyRow]:
         """In the order in which they apply, the most specific last."""

@@ -16,14 +16,14 @@ from pydantic import (
 )
 
 from ckptd.domain.errors import UsageError
-from ckptd.domain.names import CheckpointId, path_of
+from ckptd.domain.names import TAG, CheckpointId, check_tag, path_of
 from ckptd.settings.quantities import parse_time
 
 LARGEST = 2**63 - 1
 """SQLite's largest integer: ids and steps above it cannot exist."""
 
 _RUN = r"^[^/\x00-\x1f\x7f]+$"
-_TARGET = r"^([^/\x00-\x1f\x7f]+@[0-9]{1,18}|[^/@\x00-\x1f\x7f]+)$"
+_TARGET = rf"^([^/\x00-\x1f\x7f]+@([0-9]{{1,18}}|{TAG})|[^/@\x00-\x1f\x7f]+)$"
 
 _DURATION = r"^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+$"
 
@@ -51,7 +51,14 @@ def _target(text: str) -> CheckpointId:
         parsed = CheckpointId.parse(text)
     except UsageError as error:
         raise ValueError(error.message) from None
-    return CheckpointId(run_from(parsed.run), parsed.step)
+    return CheckpointId(run_from(parsed.run), parsed.step, parsed.tag)
+
+
+def _tag_name(text: str) -> str:
+    try:
+        return check_tag(text)
+    except UsageError as error:
+        raise ValueError(error.message) from None
 
 
 def _flag(value: object) -> object:
@@ -81,9 +88,10 @@ def _checked_duration(text: str) -> str:
 Run = Annotated[str, Field(pattern=_RUN, max_length=800), AfterValidator(run_from)]
 Target = Annotated[
     str,
-    Field(pattern=_TARGET, max_length=800, description="RUN or RUN@STEP"),
+    Field(pattern=_TARGET, max_length=800, description="RUN, RUN@STEP or RUN@TAG"),
     AfterValidator(_target),
 ]
+TagName = Annotated[str, Field(pattern=f"^{TAG}$", max_length=64), AfterValidator(_tag_name)]
 VolumeName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f/]+$")]
 Glob = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
@@ -125,6 +133,7 @@ class RestoreArguments(Arguments):
 
 class RemoveArguments(Arguments):
     remote: bool = False
+    force: bool = Field(default=False, description="Even if it is tagged; its tags go with it")
 
 
 class EvictArguments(Arguments):
@@ -168,6 +177,15 @@ class StartRemove(Request):
     arguments: RemoveArguments = RemoveArguments()
 
 
+class StartChecksum(Request):
+    """Takes the checksums that are still missing, e.g. before a diff."""
+
+    kind: Literal["checksum"]
+    volume: VolumeName | None = None
+    target: Target
+    arguments: Arguments = Arguments()
+
+
 class StartEvict(Request):
     kind: Literal["evict"]
     volume: VolumeName | None = None
@@ -175,8 +193,14 @@ class StartEvict(Request):
     arguments: EvictArguments = EvictArguments()
 
 
-AnyStart = StartPrefetch | StartFlush | StartVerify | StartRestore | StartRemove | StartEvict
+AnyStart = StartPrefetch | StartFlush | StartVerify | StartRestore | StartRemove | StartEvict | StartChecksum
 START: TypeAdapter[AnyStart] = TypeAdapter(Annotated[AnyStart, Field(discriminator="kind")])
+
+
+class TagRequest(Request):
+    volume: VolumeName | None = None
+    target: Target
+    name: TagName
 
 
 class PinRequest(Request):
@@ -245,6 +269,17 @@ class PatternQuery(Request):
 class RunQuery(Request):
     volume: VolumeName | None = None
     run: Run
+
+
+class OptionalRunQuery(Request):
+    volume: VolumeName | None = None
+    run: Run | None = None
+
+
+class TagQuery(Request):
+    volume: VolumeName | None = None
+    run: Run
+    name: TagName
 
 
 class EventsQuery(Request):

@@ -16,6 +16,7 @@ from ckptd.api.requests import (
     EventsQuery,
     Identifier,
     NoQuery,
+    OptionalRunQuery,
     PatternQuery,
     PinRequest,
     PolicyRequest,
@@ -23,6 +24,8 @@ from ckptd.api.requests import (
     Run,
     RunQuery,
     ShutdownRequest,
+    TagQuery,
+    TagRequest,
     VolumeQuery,
 )
 from ckptd.api.schemas import (
@@ -35,6 +38,7 @@ from ckptd.api.schemas import (
     RunBody,
     ShutdownBody,
     StatusBody,
+    TagBody,
 )
 from ckptd.domain import errors
 
@@ -117,6 +121,18 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "PUT", "/v1/pins", "pin", "Keep a checkpoint hot whatever the policy says, or no longer",
         calls.pin, CheckpointBody, Caller.OWNER, body=PinRequest, raises=_WORKS,
+    ),
+    Route(
+        "GET", "/v1/tags", "tags", "Names that were given to steps, by run and name",
+        calls.tags, list[TagBody], query=OptionalRunQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "PUT", "/v1/tags", "set_tag", "Give a checkpoint a name, which then stands for its step and keeps it from being pruned",
+        calls.set_tag, TagBody, Caller.OWNER, body=TagRequest, raises=_WORKS,
+    ),
+    Route(
+        "DELETE", "/v1/tags", "delete_tag", "Take a name back; an absent one is fine",
+        calls.delete_tag, None, Caller.OWNER, query=TagQuery, status=204, raises=_WORKS,
     ),
     Route(
         "GET", "/v1/policies", "policies", "What was set, the most specific pattern last",

@@ -58,6 +58,12 @@ class Body(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
+class ExposureBody(Body):
+    bytes: int
+    files: int
+    oldest_s: float | None
+
+
 class RunBody(Body):
     """A run: what `ls` without arguments lists."""
 
@@ -70,6 +76,8 @@ class RunBody(Body):
     bytes: int
     hot_bytes: int
     durable_bytes: int
+    newest_restorable: int | None = Field(description="The step that `latest` names; null: none is whole")
+    exposure: ExposureBody | None = Field(description="What a loss of the node would cost the run now")
 
 
 class CheckpointBody(Body):
@@ -91,6 +99,13 @@ class CheckpointBody(Body):
     committed_at: Time | None
     reason: Message = Field(description="Why it is torn or lost, or what it still waits for")
     skipped: bool = Field(description="sync=latest let it go unuploaded: a newer one was complete first")
+    tags: list[str]
+    protected: list[Message] = Field(
+        description="What keeps retention off: tag:NAME, link:PATH, pin, prefetch, every, flush"
+    )
+    durable_after_s: float | None = Field(
+        description="Seconds from its last write to its manifest; null: not committed"
+    )
 
 
 class OperationBody(Body):
@@ -111,6 +126,7 @@ class OperationBody(Body):
     hint: Message
     result: Message | None
     arguments: dict[str, Message]
+    bytes_before: int = Field(description="Of bytes_done, what was done when it began: not to be counted as speed")
 
     @model_validator(mode="before")
     @classmethod
@@ -154,12 +170,6 @@ class TierBody(Body):
     huge_pages: bool
 
 
-class ExposureBody(Body):
-    bytes: int
-    files: int
-    oldest_s: float | None
-
-
 class TransfersBody(Body):
     upload_bytes_per_s: float
     download_bytes_per_s: float
@@ -182,6 +192,16 @@ class StatusBody(Body):
     trouble: list[EventBody]
     supervisor_pid: int
     state_dir: Key
+
+
+class TagBody(Body):
+    volume: str
+    run: Key
+    name: str
+    step: int
+    by: Message = Field(description="The node on which it was set")
+    at: PreciseTime
+    sent: bool = Field(description="False: the remote does not answer now, other nodes see the tag when it does")
 
 
 class PolicyBody(Body):

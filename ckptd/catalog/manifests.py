@@ -54,8 +54,11 @@ class Manifests:
             (volume, os.fsencode(run), step, node),
         )
 
-    async def leftovers(self, volume: str, limit: int = 1000) -> list[str]:
-        rows = await self._db.read("SELECT key FROM leftovers WHERE volume = ? LIMIT ?", (volume, limit))
+    async def leftovers(self, volume: str, limit: int = 1000, after: str = "") -> list[str]:
+        """In the order of the keys, those behind `after`."""
+        rows = await self._db.read(
+            "SELECT key FROM leftovers WHERE volume = ? AND key > ? ORDER BY key LIMIT ?", (volume, after, limit)
+        )
         return [row[0] for row in rows]
 
     async def leave(self, volume: str, keys: Iterable[str]) -> None:

@@ -89,6 +89,7 @@ class OperationKind(StrEnum):
     RESTORE = "restore"
     REMOVE = "remove"
     EVICT = "evict"
+    CHECKSUM = "checksum"
 
 
 class OperationState(StrEnum):
@@ -120,6 +121,8 @@ class Operation:
     result: str | None = None
     """What a person wants to see at the end, e.g. the path that is hot now."""
     arguments: dict[str, str] = field(default_factory=dict)
+    bytes_before: int = 0
+    """Of `bytes_done`, what was done when it began: says nothing about its speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,11 @@ class CheckpointReport:
     """Why it is torn or lost, or what it still waits for."""
     skipped: bool = False
     """`sync = latest` let it go unuploaded because a newer one was complete first."""
+    tags: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    """What keeps retention from letting it go: `tag:best`, `link:best.ckpt`, `pin`, `prefetch`, `every`, `flush`."""
+    durable_after_s: float | None = None
+    """From its last write to its manifest; None: not committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,25 @@ class RunReport:
     """Of all its checkpoints, wherever they are."""
     hot_bytes: int
     durable_bytes: int
+    newest_restorable: int | None = None
+    """The step that `latest` names; None: none is whole."""
+    exposure: Exposure | None = None
+    """What a node loss would cost the run now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """A name that somebody gave to a step."""
+
+    volume: str
+    run: str
+    name: str
+    step: int
+    by: str
+    """The node on which it was set."""
+    at: float
+    sent: bool
+    """False: the remote does not know it yet, so other nodes do not either; it is told when it answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,11 @@ from ckptd.domain.errors import UsageError
 _ESCAPE = re.compile(rb"%(?=[0-9A-F]{2})|[\x00-\x1f\x7f\\]")
 _INVALID = re.compile(r"[\udc80-\udcff\ufffe\uffff]")
 
+TAG = r"(?:[A-Za-z_][A-Za-z0-9._-]{0,63}|[0-9]{1,18}[A-Za-z._-][A-Za-z0-9._-]{0,45})"
+"""A tag's name: never all digits, so that it is no step, and never a path of its own."""
+RESERVED_TAG = "latest"
+"""A run's name alone means the newest; a tag of this name would say something else."""
+
 
 def key_of(path: str) -> str:
     r"""The remote key of a relative path: the path, with only what a store cannot hold percent-encoded.
@@ -35,23 +40,52 @@ def path_of(key: str) -> str:
     return os.fsdecode(re.sub(rb"%[0-9A-F]{2}", lambda m: unquote_to_bytes(m[0]), raw))
 
 
+def folder_of(run: str) -> str:
+    """A run's folder below `.ckptd/`: its key; but "." (what lies at the top of a volume) is no folder that a store takes."""
+    return "%2E" if run == "." else key_of(run)
+
+
+def check_tag(name: str) -> str:
+    """Raises UsageError for what cannot be a tag."""
+    if name == RESERVED_TAG:
+        raise UsageError(
+            f"'{RESERVED_TAG}' cannot be a tag: the newest restorable checkpoint changes by itself",
+            hint="a run's name without '@' names the newest",
+        )
+    if not re.fullmatch(TAG, name):
+        raise UsageError(
+            f"'{name}' cannot be a tag",
+            hint="up to 64 letters, digits, '.', '_' and '-', not digits alone, beginning with a letter, a digit or '_'",
+        )
+    return name
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class CheckpointId:
-    """`run-42@1200`; step None: the newest restorable one, or all of a run's, as the command says."""
+    """`run-42@1200` or, by a tag, `run-42@best`; neither: the newest restorable one, or all of a run's, as the command says."""
 
     run: str
     step: int | None = None
+    tag: str | None = None
 
     def __str__(self) -> str:
+        if self.tag is not None:
+            return f"{self.run}@{self.tag}"
         return self.run if self.step is None else f"{self.run}@{self.step}"
 
     @classmethod
     def parse(cls, text: str) -> CheckpointId:
-        run, at, step = text.rpartition("@")
+        run, at, name = text.rpartition("@")
         if not at:
-            run, step = text, ""
-        elif not re.fullmatch(r"[0-9]+", step):
-            raise UsageError(f"'{text}' names no checkpoint: after '@' comes a step number", hint="e.g. run-42@1200")
+            run, name = text, ""
         if not run or "/" in run:
             raise UsageError(f"'{text}' names no run: a run is one folder of the volume", hint="see: ckptctl ls")
-        return cls(run, int(step) if step else None)
+        if not at:
+            return cls(run)
+        if re.fullmatch(r"[0-9]+", name):
+            return cls(run, int(name))
+        if name != RESERVED_TAG and not re.fullmatch(TAG, name):
+            raise UsageError(
+                f"'{text}' names no checkpoint: after '@' comes a step number or a tag", hint="e.g. run-42@1200"
+            )
+        return cls(run, tag=check_tag(name))

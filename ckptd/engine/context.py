@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,8 @@ class Context:
     """Keys that a manifest on its way describes: no leftovers, although `known` does not name them yet."""
     remotes_down: dict[str, str] = field(default_factory=dict)
     """Remotes that are known, and reported, to be unreachable: name -> why."""
+    flushed: Counter[tuple[str, str, int | None]] = field(default_factory=Counter)
+    """Checkpoints that a running flush names: they are sent even if `sync = latest` would skip them."""
     unmet: dict[str, str] = field(default_factory=dict)
     """Volumes whose remote did not answer yet since the start, or may not be used: name -> why. See `reaching`."""
     wake_event: asyncio.Event = field(default_factory=asyncio.Event)

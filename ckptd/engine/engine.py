@@ -14,14 +14,17 @@ from ckptd.domain.model import OperationKind, Place
 from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context
 from ckptd.engine.flushing import Flushing
+from ckptd.engine.mending import Mending
 from ckptd.engine.observer import Observer
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing, Prefetching
 from ckptd.engine.reaching import Reaching
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.removing import Removing
+from ckptd.engine.replacing import Replacing
 from ckptd.engine.restoring import Restoring
 from ckptd.engine.staging import clear_staging
+from ckptd.engine.tagging import Tagging
 from ckptd.engine.verifying import Verifying
 from ckptd.engine.volume import Volume
 from ckptd.tiers.pressure import PSI_FILE, Shrinkage, read_psi, shrink
@@ -40,8 +43,11 @@ class Engine:
         self.context = context
         self.actions = Actions(context)
         self.reconciler = Reconciler(context, self.actions, ahead=ahead)
+        self.replacing = Replacing(context, self.actions.hydrating)
+        self.mending = Mending(context, self.actions.uploading)
         self.choosing = Choosing(context, self.reconciler)
         self.reaching = Reaching(context)
+        self.tagging = Tagging(context)
         self._psi_file = psi_file
         self._shrinkage = Shrinkage()
         self._observers = {name: Observer(context, volume) for name, volume in context.volumes.items()}
@@ -54,7 +60,7 @@ class Engine:
             {
                 OperationKind.PREFETCH: prefetching.prefetch,
                 OperationKind.FLUSH: Flushing(context, self.reconciler, actions.uploading).flush,
-                OperationKind.VERIFY: Verifying(context, self.choosing, actions.hydrating).verify,
+                OperationKind.VERIFY: Verifying(context, self.choosing, self.replacing, self.mending).verify,
                 OperationKind.RESTORE: Restoring(context, self.choosing).restore,
                 OperationKind.REMOVE: removing.remove,
                 OperationKind.EVICT: removing.evict,
@@ -80,6 +86,7 @@ class Engine:
         context.spawn(self._clear_leftovers(), "leftovers")
         context.spawn(self._clear_staging(), "staging")
         context.spawn(self.reaching.run(), "reaching")
+        context.spawn(self.tagging.run(), "tags")
         await self.observed()
         await self.reconciler.look()
         context.spawn(self.reconciler.run(), "reconciler")

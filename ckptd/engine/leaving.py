@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ckptd.catalog import FileRow
 from ckptd.domain.model import Place
@@ -38,6 +38,18 @@ def described_keys(context: Context, volume: Volume) -> set[str]:
     """Objects that a manifest speaks of (or one that is just being written): they stay whatever the job does."""
     known = {entry.key for _, unit in context.known.units(volume.name) for entry in unit.entries().values()}
     return known | context.committing
+
+
+def shared_keys(context: Context, volume: str, run: str, step: int | None, keys: Collection[str]) -> set[str]:
+    """Those of `keys` that the manifest of another checkpoint of the run describes too (keys never leave their run)."""
+    others = (unit for its, unit in context.known.units(volume, run) if its[2] != step)
+    return {
+        entry.key
+        for unit in others
+        for manifest in unit.by_node.values()
+        for entry in manifest.entries
+        if entry.key in keys
+    }
 
 
 async def drop_objects(context: Context, volume: Volume, rows: Sequence[FileRow]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from ckptd.catalog import PinRow
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
@@ -21,6 +21,7 @@ from ckptd.domain.model import (
     PolicyRow,
     RunReport,
     ShutdownReport,
+    TagReport,
 )
 from ckptd.domain.names import CheckpointId
 from ckptd.engine import policies, reporting
@@ -28,6 +29,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.tagging import Tagging
 from ckptd.engine.units import Unit
 from ckptd.engine.volume import Volume
 from ckptd.policy.policy import Policy
@@ -42,6 +44,7 @@ class EngineNode:
         self._reconciler = reconciler
         self._operations = operations
         self._choosing = choosing
+        self._tagging = Tagging(context)
         self._version = version
         self._restarts = restarts
         self._state_dir = state_dir
@@ -58,24 +61,27 @@ class EngineNode:
     async def runs(self, volume: str | None) -> list[RunReport]:
         for one in [self._context.volume(volume)] if volume else self._context.volumes.values():
             await self._refresh_all(one)
-        return reporting.runs(await self._reconciler.look(), volume)
+        return reporting.runs(await self._reconciler.look(), self._context.clock(), volume)
 
     async def _refresh_all(self, volume: Volume) -> None:
         """Other nodes commit too; a remote that does not answer soon is shown as it was known last."""
         with contextlib.suppress(TimeoutError, CkptdError):
             async with asyncio.timeout(5.0):
                 await self._context.known.refresh(volume)
+                await self._tagging.refresh(volume)
 
     async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
         served = self._context.volume(volume)
+        await self._tagging.fresh(served, run)
         await self._choosing.fresh(served, run, must=False)
         units = self._reconciler.view.run(served.name, run)
         if not units:
             raise NotKnown(f"there is no run '{run}' in volume {served.name}", hint="see: ckptctl ls")
-        return [await self._report(unit) for unit in reversed(units) if unit.step is not None]
-
-    async def _report(self, unit: Unit) -> CheckpointReport:
         pins = await self._context.catalog.wishes.pins()
+        return [await self._report(unit, pins) for unit in reversed(units) if unit.step is not None]
+
+    async def _report(self, unit: Unit, pins: Sequence[PinRow] | None = None) -> CheckpointReport:
+        pins = await self._context.catalog.wishes.pins() if pins is None else pins
         return reporting.checkpoint(self._context, self._reconciler.view, unit, pins)
 
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
@@ -91,6 +97,7 @@ class EngineNode:
             name = volume if volume is None else self._context.volume(volume).name
             return await self._operations.start(kind, name or "", "", arguments)
         served = self._context.volume(volume)
+        target = await self._tagging.resolve(served, target)
         await self._refuse_early(kind, served, target, arguments)
         return await self._operations.start(kind, served.name, str(target), arguments)
 
@@ -129,6 +136,7 @@ class EngineNode:
 
     async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport:
         served = self._context.volume(volume)
+        target = await self._tagging.resolve(served, target)
         if on:
             unit = await self._choosing.restorable(served, target)
         else:
@@ -149,6 +157,28 @@ class EngineNode:
             await self._context.catalog.wishes.unpin(served.name, unit.run, unit.step)
         self._context.wake()
         return await self._report(unit)
+
+    async def tags(self, volume: str | None, run: str | None) -> list[TagReport]:
+        asked = [self._context.volume(volume)] if volume else list(self._context.volumes.values())
+        for one in asked:
+            await self._tagging.fresh(one, run)
+        await self._reconciler.look()
+        if run is not None and not any(self._reconciler.view.run(one.name, run) for one in asked):
+            raise NotKnown(
+                f"there is no run '{run}' in volume {', '.join(one.name for one in asked)}", hint="see: ckptctl ls"
+            )
+        return [tag for one in asked for tag in await self._tagging.list(one.name, run)]
+
+    async def set_tag(self, volume: str | None, target: CheckpointId, name: str) -> TagReport:
+        served = self._context.volume(volume)
+        await self._context.catch_up()  # what was just saved can be named
+        unit = await self._choosing.restorable(served, await self._tagging.resolve(served, target))
+        if unit.step is None:
+            raise IntegrityError(f"{target} is no checkpoint")
+        return await self._tagging.set(served, unit.run, unit.step, name)
+
+    async def delete_tag(self, volume: str | None, run: str, name: str) -> None:
+        await self._tagging.delete(self._context.volume(volume), run, [name])
 
     async def policies(self, volume: str | None) -> list[PolicyRow]:
         served = self._context.volume(volume)

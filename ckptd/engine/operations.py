@@ -26,6 +26,8 @@ class Progress:
     operation: Operation
     total: int = 0
     done: int = 0
+    before: int = 0
+    """Of `done`, what was done when it began."""
     result: str | None = None
 
     def add(self, count: int) -> None:
@@ -117,7 +119,10 @@ class Operations:
     @staticmethod
     def _state(_: int, progress: Progress) -> Operation:
         done = min(progress.done, progress.total) if progress.total else progress.done
-        return replace(progress.operation, bytes_total=progress.total, bytes_done=done, result=progress.result)
+        return replace(
+            progress.operation, bytes_total=progress.total, bytes_done=done, result=progress.result,
+            bytes_before=min(progress.before, done),
+        )  # fmt: skip
 
     async def _end(self, progress: Progress, state: OperationState, error: CkptdError | None = None) -> None:
         final = replace(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ckptd.domain.errors import CkptdError, RemoteError
 from ckptd.engine.context import Context
+from ckptd.engine.tagging import Tagging
 from ckptd.engine.volume import Volume
 from ckptd.manifest.format import FORMAT_KEY
 
@@ -83,6 +84,7 @@ class Reaching:
         await volume.manifests.check_format()
         await facts.set(name, volume.remote.url)
         await self._context.known.refresh(volume)
+        await Tagging(self._context).refresh(volume)
         self._context.unmet.pop(volume.name, None)
 
     async def _notice_another_remote(self, volume: Volume) -> None:
@@ -95,6 +97,7 @@ class Reaching:
                     await context.catalog.journal.forget(key)
             await context.catalog.files.drop_remote(volume.name)
             await context.catalog.manifests.forget_leftovers(volume.name)
+            await context.catalog.tags.another_remote(volume.name)
             known = await context.known.delete_all(volume.name)
             await context.event(
                 "warning",

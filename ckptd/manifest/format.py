@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.model import Attributes, Checksums
-from ckptd.domain.names import key_of, path_of
+from ckptd.domain.names import folder_of, key_of, path_of
 from ckptd.layouts import locate
 
 FORMAT_VERSION = 1
@@ -104,7 +104,7 @@ class Manifest:
 def manifest_prefix(run: str | None = None, step: int | None = None) -> str:
     prefix = ".ckptd/manifests/"
     if run is not None:
-        prefix += f"{key_of(run)}/"
+        prefix += f"{folder_of(run)}/"
         if step is not None:
             prefix += f"{step}/"
     return prefix

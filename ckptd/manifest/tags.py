@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ckptd.domain.names import RESERVED_TAG, TAG, key_of, path_of
+from ckptd.domain.names import RESERVED_TAG, TAG, folder_of, path_of
 from ckptd.transfer.transfers import Remote, Transfers
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class TagStore:
     async def listing(self, run: str | None = None) -> list[ListedTag]:
         """Raises RemoteError."""
         found = []
-        prefix = PREFIX if run is None else f"{PREFIX}{_folder(run)}/"
+        prefix = PREFIX if run is None else f"{PREFIX}{folder_of(run)}/"
         for item in await self._transfers.list(self._remote, prefix):
             match = _KEY.fullmatch(item.key)
             if match is not None and match["name"] != RESERVED_TAG and item.size <= _LONGEST:
@@ -87,10 +87,5 @@ def _tag(raw: bytes) -> Tag:
     return Tag(step, str(data["by"])[:255], datetime.fromisoformat(data["at"]).timestamp())
 
 
-def _folder(run: str) -> str:
-    """A run's key; "." (what lies at the top of a volume) would be no folder of its own."""
-    return "%2E" if run == "." else key_of(run)
-
-
 def _key(run: str, name: str) -> str:
-    return f"{PREFIX}{_folder(run)}/{name}"
+    return f"{PREFIX}{folder_of(run)}/{name}"

@@ -11,7 +11,7 @@ Uploads (`uploads`)
   - Markers go after all other files of their checkpoint; a run's pointer files (`latest`) after the files of its
     checkpoints that were closed before them.
   - `sync = latest`: complete checkpoints only, and not one that was superseded before its upload began. Loose files go
-    up all the same, torn checkpoints do not.
+    up all the same, torn checkpoints do not. What a tag or a flush names is not skipped.
   - A checkpoint is committed when it is complete and every file durable; what a dead writer left beside it under a
     temporary name does not count.
   - A committed checkpoint that is overwritten keeps its objects and manifest until it is complete again; then the
@@ -32,9 +32,10 @@ Room (`room`)
 
 Retention (`retention`)
   - Abandoned (the one way to lose an only copy, and asked for): a checkpoint that `sync = latest` skipped, beyond
-    `keep_hot` and `keep_nvme`, not pinned, when a newer one of the run is committed.
+    `keep_hot` and `keep_nvme`, not pinned or protected, when a newer one of the run is committed.
   - Pruned from the remote: committed, `keep_remote` or more newer committed ones, not a multiple of `keep_every`, not
-    pinned, committed by this node alone, and held by no tier any more: it would become an only copy and go up again.
+    pinned or protected (a tag, a link such as `best`), committed by this node alone, and held by no tier any more: it
+    would become an only copy and go up again.
 
 Nothing is planned for busy files and units, and at most one action a file. Relief of pressure goes before everything.
 """

@@ -47,6 +47,7 @@ class Standing:
             and unit.state is CheckpointState.COMPLETE
             and self.rank != 0
             and not self.begun
+            and not unit.asked_for
         )
 
     @property

@@ -21,6 +21,7 @@ def abandoned(standings: Sequence[Standing]) -> list[Abandon]:
             and standing.outlived
             and not standing.kept
             and unit.pinned is None
+            and not unit.protected
             and not unit.busy
             and not any(file.busy for file in unit.files)
             and any(tier in file.copies for file in unit.files for tier in TIERS)
@@ -46,6 +47,7 @@ def pruned(standings: Sequence[Standing], now: float) -> list[Prune]:
             and unit.manifest
             and unit.manifest_current
             and unit.pinned is None
+            and not unit.protected
             and not unit.shared
             and unit.remote_ok
             and not unit.busy

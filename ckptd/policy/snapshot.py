@@ -61,6 +61,10 @@ class UnitView:
     """For a unit without step: WRITING (loose files are never committed)."""
     files: tuple[FileView, ...]
     policy: Policy
+    protected: bool = False
+    """A tag, a link of the job's (`best`) or a flush by name: neither pruned nor abandoned."""
+    asked_for: bool = False
+    """A tag or a flush by name: `sync = latest` does not skip it."""
     pinned: Place | None = None
     """Wanted in this tier whatever the policy says (pin, or a prefetch whose ttl is not over)."""
     manifest: bool = False

@@ -32,6 +32,7 @@ from ckptd.domain.model import (
     PolicyRow,
     RunReport,
     ShutdownReport,
+    TagReport,
     TierReport,
     TransferReport,
     VolumeReport,
@@ -67,6 +68,8 @@ class ScriptedNode:
         }
         self.ops: dict[int, Operation] = {}
         self.rows: dict[str, dict[str, str]] = {}
+        self.tagged: dict[tuple[str, str], TagReport] = {}
+        self.remote_away = False
         self.records = [
             EventRecord(1, NOON, "info", "checkpoint.committed", "run-42@1200 is committed", {"run": "run-42"}),
             EventRecord(2, NOON + 1, "warning", "tier.pressure", "the RAM tier shrinks", {}),
@@ -131,7 +134,16 @@ class ScriptedNode:
             raise NotKnown(f"no run is called '{run}'", hint="see: ckptctl ls")
         return sorted(found, key=lambda c: -c.step)
 
+    def _step_of(self, target: CheckpointId) -> CheckpointId:
+        if target.tag is None:
+            return target
+        tag = self.tagged.get((target.run, target.tag))
+        if tag is None:
+            raise NotKnown(f"run '{target.run}' has no tag '{target.tag}'", hint="see: ckptctl tags")
+        return CheckpointId(target.run, tag.step)
+
     def _one(self, target: CheckpointId) -> CheckpointReport:
+        target = self._step_of(target)
         if target.step is None:
             for found in self._of(target.run):
                 if found.state in RESTORABLE:
@@ -165,7 +177,8 @@ class ScriptedNode:
             total = sum(c.bytes for c in found)
             reports.append(
                 RunReport(
-                    "ckpt", name, len(found), committed, found[0].step, found[0].state, total, hot, durable
+                    "ckpt", name, len(found), committed, found[0].step, found[0].state, total, hot, durable,
+                    next((c.step for c in found if c.state in RESTORABLE), None), self.exposure,
                 )
             )  # fmt: skip
         return reports
@@ -181,6 +194,7 @@ class ScriptedNode:
     async def start(
         self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
     ) -> Operation:
+        target = self._step_of(target) if target else None
         self.calls.append((kind.value, volume, str(target) if target else None, dict(arguments)))
         if kind.value in self.refusals:
             raise self.refusals[kind.value]
@@ -242,6 +256,29 @@ class ScriptedNode:
         found = dataclasses.replace(self._one(target), pinned=on)
         self.held[found.run, found.step] = found
         return found
+
+    async def tags(self, volume: str | None, run: str | None) -> list[TagReport]:
+        if run is not None:
+            self._of(run)
+        return [tag for (of, _), tag in sorted(self.tagged.items()) if run in (None, of)]
+
+    async def set_tag(self, volume: str | None, target: CheckpointId, name: str) -> TagReport:
+        self._volume(volume)
+        found = self._one(target)
+        tag = TagReport("ckpt", found.run, name, found.step, "gpu-017", NOON, not self.remote_away)
+        self.tagged[found.run, name] = tag
+        self._show_tags(found.run)
+        return tag
+
+    async def delete_tag(self, volume: str | None, run: str, name: str) -> None:
+        self._volume(volume)
+        self.tagged.pop((run, name), None)
+        self._show_tags(run)
+
+    def _show_tags(self, run: str) -> None:
+        for found in self._of(run):
+            names = tuple(tag.name for (of, _), tag in self.tagged.items() if of == run and tag.step == found.step)
+            self.held[found.run, found.step] = dataclasses.replace(found, tags=names)
 
     async def policies(self, volume: str | None) -> list[PolicyRow]:
         self._volume(volume)

@@ -151,7 +151,7 @@ def test_strangers_may_cancel_only_what_they_started(visited, path):
 
 def test_every_route_for_the_owner_is_checked_before_the_node_is_asked():
     guarded = {route.name for route in routes.ROUTES if route.caller is Caller.OWNER}
-    assert guarded == {"pin", "set_policy", "unset_policy", "shutdown"}
+    assert guarded == {"pin", "set_tag", "delete_tag", "set_policy", "unset_policy", "shutdown"}
 
 
 @pytest.mark.parametrize("kind", list(errors.BY_CODE.values()), ids=lambda kind: kind.code)
@@ -180,7 +180,7 @@ def test_a_bug_is_a_500_that_can_be_reported(node, path):
         ("POST", "/v1/operations", b"\xff\xfe", 400, "JSON"),
         ("POST", "/v1/operations", b"[" * 100_000, 400, "JSON"),
         ("POST", "/v1/operations", b'{"kind": "explode", "target": "r"}', 422, "kind"),
-        ("POST", "/v1/operations", b'{"kind": "verify", "target": "r@x"}', 422, "target"),
+        ("POST", "/v1/operations", b'{"kind": "verify", "target": "r@-x"}', 422, "target"),
         ("POST", "/v1/operations", b'{"kind": "verify", "target": "r@99999999999999999999"}', 422, "target"),
         ("POST", "/v1/operations", b'{"kind": "restore", "target": "r", "arguments": {"dest": "here"}}', 422, "dest"),
         ("POST", "/v1/operations", b'{"kind": "verify", "target": "r", "argument": {}}', 422, "argument"),

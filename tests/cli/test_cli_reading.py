@@ -55,6 +55,7 @@ def test_ls_lists_runs(node, run):
     assert run("ls", "--json").json[2] == {
         "volume": "ckpt", "run": "run-42", "checkpoints": 3, "committed": 2, "newest_step": 1200,
         "newest_state": "committed", "bytes": 3 * 1024**2, "hot_bytes": 2 * 1024**2, "durable_bytes": 2 * 1024**2,
+        "newest_restorable": 1200, "exposure": {"bytes": 0, "files": 0, "oldest_s": None},
     }  # fmt: skip
 
 
@@ -194,7 +195,8 @@ def test_global_options_work_on_both_sides_of_the_command(node, run, socket_path
 
 def test_usage_errors_exit_2(node, run):
     for arguments in (
-        ("latset",), ("ls", "a/b"), ("latest",), ("prefetch", "run-42@x"), ("prefetch", "r", "--timeout", "soon"),
+        ("latset",), ("ls", "a/b"), ("latest",), ("prefetch", "run-42@-x"),
+        ("prefetch", "run-42@latest"), ("prefetch", "r", "--timeout", "soon"),
         ("cancel", "x"), ("status", "--nope"), ("policy", "set", "run-*", "keep_hot"),
     ):  # fmt: skip
         answer = run(*arguments)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from planner_views import COMPLETE, NOW, NVME, RAM, REMOTE, committed, file, planned, unit
 
-from ckptd.policy.actions import Abandon, Prune
+from ckptd.policy.actions import Abandon, Prune, Upload
 from ckptd.policy.policy import Policy, Sync
 
 LATEST = Policy(keep_hot=1, keep_nvme=1, sync=Sync.LATEST)
@@ -30,6 +30,8 @@ def test_a_skipped_checkpoint_is_abandoned_once_a_newer_one_is_committed():
     [
         skipped(upload_begun=True),
         skipped(pinned=NVME),
+        skipped(protected=True),
+        skipped(protected=True, asked_for=True),
         skipped(busy=True),
         skipped(file={"busy": True}),
         skipped(policy=replace(LATEST, sync=Sync.ALL)),
@@ -38,7 +40,19 @@ def test_a_skipped_checkpoint_is_abandoned_once_a_newer_one_is_committed():
         unit(1, COMPLETE, file(RAM), file(RAM, REMOTE), policy=LATEST),
         unit(1, COMPLETE, file(), policy=LATEST),
     ],
-    ids=["begun", "pinned", "unit busy", "file busy", "sync all", "hot", "nvme", "partly durable", "nothing to drop"],
+    ids=[
+        "begun",
+        "pinned",
+        "linked",
+        "tagged",
+        "unit busy",
+        "file busy",
+        "sync all",
+        "hot",
+        "nvme",
+        "partly durable",
+        "nothing to drop",
+    ],
 )
 def test_nothing_else_is_abandoned(unit_):
     assert let_go(unit_, committed(2, RAM, policy=LATEST)) == []
@@ -64,7 +78,14 @@ def test_keep_remote_zero_keeps_everything():
 
 @pytest.mark.parametrize(
     "more",
-    [{"pinned": RAM}, {"busy": True}, {"remote_ok": False}, {"retry_at": NOW + 1}, {"manifest": False}],
+    [
+        {"pinned": RAM},
+        {"protected": True},
+        {"busy": True},
+        {"remote_ok": False},
+        {"retry_at": NOW + 1},
+        {"manifest": False},
+    ],
     ids=str,
 )
 def test_some_are_not_pruned_now(more):
@@ -82,3 +103,15 @@ def test_what_a_tier_still_holds_is_not_pruned(place):
 def test_only_committed_checkpoints_count_for_keep_remote():
     policy = Policy(keep_remote=1)
     assert let_go(committed(1, policy=policy), unit(2, COMPLETE, file(RAM), policy=policy)) == []
+
+
+def test_what_a_tag_names_is_sent_where_sync_latest_would_skip_it():
+    older = skipped(asked_for=True, protected=True)
+    assert Upload(older.files[0].id, 1) in planned(older, committed(2, RAM, policy=LATEST))
+    assert [a for a in planned(skipped(), committed(2, RAM, policy=LATEST)) if isinstance(a, Upload)] == []
+
+
+def test_what_is_protected_does_not_count_against_the_others():
+    policy = Policy(keep_remote=2)
+    units = [committed(step, policy=policy, protected=step == 1) for step in (1, 2, 3, 4)]
+    assert let_go(*units) == [Prune("v", "r", 2)]
