@@ -235,6 +235,14 @@ class Files:
                 (sums.part_size, pack_parts(sums.parts), pack_crc(sums.whole), file, generation),
             )
 
+    async def set_defect(self, file: int, generation: int, defect: str) -> None:
+        """Its content turned out not to be whole."""
+        async with self._db.transaction():
+            self._stale_ids.add(file)
+            await self._db.write(
+                "UPDATE files SET defect = ? WHERE id = ? AND generation = ?", (defect, file, generation)
+            )
+
     async def put_copy(self, file: int, copy: CopyRow) -> bool:
         """Records a whole copy, if its generation is still the present one. Returns whether it was."""
         async with self._db.transaction():

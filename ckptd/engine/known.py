@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from ckptd.catalog import Catalog, ManifestRow
+from ckptd.catalog import Catalog, CopyRow, ManifestRow
 from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
@@ -92,13 +92,32 @@ class KnownManifests:
     async def put(self, volume: str, manifest: Manifest, version: str, text: str) -> None:
         """A manifest that was just written or read: it replaces what was known of that node's."""
         row = ManifestRow(volume, manifest.run, manifest.step, manifest.node, version, manifest.committed_at, text)
+        before = self.of(volume, manifest.run, manifest.step)
+        old, new = None if before is None else before.quarantined.get(manifest.node), note_of(text)
+        if new is not None:
+            await self._not_durable(volume, new)
         await self._catalog.manifests.put(row)
         self._remember(row, manifest)
-        if (note := note_of(text)) is not None:
-            # Whoever found it: what is bad in the remote is not durable, and goes up again from where it is good.
-            paths = [path_of(key) for key in note.keys]
-            for found in (await self._catalog.files.at_paths(volume, paths)).values():
-                await self._catalog.files.drop_copy(found.id, Place.REMOTE)
+        if old is not None and new is None:
+            await self._durable_again(volume, manifest, old)
+
+    async def _not_durable(self, volume: str, note: Note) -> None:
+        """Whoever found it: what is bad in the remote goes up again from where it is good. Before the manifest is known to
+        be in quarantine, or the planner would write it anew as it was.
+        """
+        paths = [path_of(key) for key in note.keys]
+        for row in (await self._catalog.files.at_paths(volume, paths)).values():
+            if row.local() is not None:
+                await self._catalog.files.drop_copy(row.id, Place.REMOTE)
+
+    async def _durable_again(self, volume: str, manifest: Manifest, note: Note) -> None:
+        """Another node has sent it."""
+        entries = {entry.path: entry for entry in manifest.entries if entry.key in note.keys}
+        for path, row in (await self._catalog.files.at_paths(volume, list(entries))).items():
+            entry = entries[path]
+            if not row.durable and row.checksums and entry.checksums and row.checksums.whole == entry.checksums.whole:
+                copy = CopyRow(Place.REMOTE, row.generation, entry.key, etag=entry.etag)
+                await self._catalog.files.put_copy(row.id, copy)
 
     async def delete_all(self, volume: str) -> int:
         """The volume has another remote now. Returns how many checkpoints were known in the old one."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests_node_daemon import MIB, Daemon, save
-from tests_node_remote import away, manifest_path, objects
+from tests_node_remote import away, flip, manifest_path, objects
 
 SLOW = 'bandwidth = "3MiB"\npart_size = "5MiB"'
 
@@ -18,17 +18,6 @@ def saved(daemon: Daemon, step: int = 1, size: int = 2 * MIB) -> bytes:
     save(daemon.volume / f"run-1/checkpoint-{step}", {"model.bin": content, "sub/DONE": b"", "DONE": b""})
     daemon.committed("run-1", step)
     return content
-
-
-def flip(path: Path) -> None:
-    """One bit, and the file looks as before."""
-    found = path.stat()
-    with path.open("r+b") as file:
-        file.seek(1000)
-        byte = file.read(1)[0]
-        file.seek(1000)
-        file.write(bytes([byte ^ 1]))
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def test_status_says_what_the_contract_says(daemon: Daemon) -> None:
