@@ -61,6 +61,7 @@ def set_(session: Session, pattern: str, pairs: tuple[str, ...]) -> None:
     keep_every=N   steps that are a multiple are kept for ever; 0: off
     sync=all|latest   latest: skip what was superseded before its upload began
     settle=T       quiet time before a checkpoint without a marker counts as complete
+    nodes=N        nodes that write a checkpoint together; 0: found out
     """  # noqa: D301 - \b is click's mark for a paragraph that is not to be wrapped
     body = {"volume": session.volume, "pattern": pattern, "values": dict(_pair(pair) for pair in pairs)}
     row = session.client.send("PUT", "/v1/policies", body)

@@ -11,7 +11,7 @@ from ckptd.domain.errors import UsageError
 from ckptd.policy.policy import Policy, Sync
 from ckptd.settings.quantities import parse_time
 
-KEYS = ("keep_hot", "keep_nvme", "keep_remote", "keep_every", "sync", "settle")
+KEYS = ("keep_hot", "keep_nvme", "keep_remote", "keep_every", "sync", "settle", "nodes")
 """As in `[volumes.policy]`."""
 
 
@@ -66,6 +66,7 @@ def texts(policy: Policy) -> dict[str, str]:
         "keep_every": str(policy.keep_every),
         "sync": str(policy.sync),
         "settle": f"{policy.settle_s:g}s",
+        "nodes": str(policy.nodes),
     }
 
 

@@ -24,3 +24,5 @@ class Policy:
     sync: Sync = Sync.ALL
     settle_s: float = 2.0
     """Quiet seconds before a checkpoint without a marker counts as complete."""
+    nodes: int = 0
+    """How many nodes' manifests make a checkpoint whole; 0: found out from launcher, names and index."""

@@ -164,11 +164,17 @@ class PolicySettings(_Section):
     settle: Seconds = Field(
         default=_POLICY.settle_s, description="Quiet time before a checkpoint without a marker counts as complete."
     )
+    nodes: Annotated[int, Field(ge=0)] = Field(
+        default=_POLICY.nodes,
+        description="Nodes that write a checkpoint together: it is committed when so many have. 0: found out from the "
+        "launcher, the names and the layout's own index.",
+    )
 
     def to_policy(self) -> Policy:
         return Policy(
             keep_hot=self.keep_hot, keep_nvme=self.keep_nvme, keep_remote=self.keep_remote,
             keep_every=self.keep_every, sync=self.sync, settle_s=self.settle,
+            nodes=self.nodes,
         )  # fmt: skip
 
 
