@@ -224,6 +224,7 @@ class PolicyChange(Request):
     keep_every: Count = Field(default_factory=_left_out)
     sync: Literal["all", "latest"] = Field(default_factory=_left_out)
     settle: Duration = Field(default_factory=_left_out)
+    nodes: Count = Field(default_factory=_left_out)
 
     @model_validator(mode="before")
     @classmethod

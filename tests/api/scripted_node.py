@@ -41,7 +41,15 @@ from ckptd.domain.names import CheckpointId
 
 NOON = 1_795_341_600.0  # 2026-11-22T10:00:00Z
 MIB = 1024 * 1024
-POLICY_KEYS = {"keep_hot": "2", "keep_nvme": "4", "keep_remote": "0", "keep_every": "0", "sync": "all", "settle": "2s"}
+POLICY_KEYS = {
+    "keep_hot": "2",
+    "keep_nvme": "4",
+    "keep_remote": "0",
+    "keep_every": "0",
+    "sync": "all",
+    "settle": "2s",
+    "nodes": "0",
+}
 
 
 def checkpoint(run: str, step: int, state: CheckpointState = CheckpointState.COMMITTED, **changes) -> CheckpointReport:
