@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "evict": "ckptctl.commands.checkpoints",
     "policy": "ckptctl.commands.policy",
     "verify": "ckptctl.commands.operations",
+    "scrub": "ckptctl.commands.operations",
     "restore": "ckptctl.commands.operations",
     "rm": "ckptctl.commands.checkpoints",
     "ops": "ckptctl.commands.operations",

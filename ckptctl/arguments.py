@@ -69,6 +69,16 @@ class _Run(click.ParamType[str]):
         return _names(ctx, incomplete, steps=False)
 
 
+class _RunOrCheckpoint(_Run):
+    """For what lists: a run, one checkpoint of it, or a run with an '@' in its name."""
+
+    name = "RUN[@STEP]"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        del param
+        return _names(ctx, incomplete, steps=True)
+
+
 class _Time(click.ParamType[float]):
     name = "T"
 
@@ -83,6 +93,7 @@ class _Time(click.ParamType[float]):
 
 CHECKPOINT = _Checkpoint()
 RUN = _Run()
+RUN_OR_CHECKPOINT = _RunOrCheckpoint()
 TAG = _Tag()
 TIME = _Time()
 

@@ -3,79 +3,68 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from ckptctl import figures, table
+from ckptctl import figures
 from ckptctl.app import command
-from ckptctl.arguments import RUN, target_argument
+from ckptctl.arguments import RUN, RUN_OR_CHECKPOINT, target_argument
 from ckptctl.client import part
 from ckptctl.session import Session, current
-from ckptd.domain.errors import UsageError
-from ckptd.domain.names import path_of
+from ckptd.domain.errors import NotAllowed, NotKnown, UsageError
+from ckptd.domain.names import CheckpointId, path_of
 
 Checkpoint = dict[str, Any]
-_COLOURS = {"committed": "green", "complete": "cyan", "writing": "yellow", "torn": "red", "lost": "red"}
 
 
 @command("ls")
-@click.argument("run", metavar="[RUN]", type=RUN, required=False)
+@click.argument("target", metavar="[RUN[@STEP]]", type=RUN_OR_CHECKPOINT, required=False)
 @current
-def ls(session: Session, run: str | None) -> None:
+def ls(session: Session, target: str | None) -> None:
     """List runs, or a run's checkpoints: step, size, state, where its copies are."""
-    path = "/v1/runs" if run is None else f"/v1/runs/{part(run)}/checkpoints"
-    found = session.client.get(path, volume=session.volume)
-    if session.json:
-        session.show(found)
+    from ckptctl import listing  # noqa: PLC0415 - `latest` starts faster without
+
+    if target is None:
+        runs = session.client.get("/v1/runs", volume=session.volume)
+        session.show(runs) if session.json else _print(listing.runs(runs, _width()))
         return
-    lines = _runs(found) if run is None else _checkpoints(found)
+    found = _listed(session, target)
+    session.show(found) if session.json else _print(listing.checkpoints(found, _width()))
+
+
+def _listed(session: Session, target: str) -> list[Checkpoint]:
+    """A run's checkpoints, or the one that is named. A run's name may contain '@', so that is tried first."""
+    try:
+        return _checkpoints_of(session, target)
+    except NotKnown:
+        if "@" not in target:
+            raise
+    meant = CheckpointId.parse(target)
+    found = [
+        one for one in _checkpoints_of(session, meant.run) if one["step"] == meant.step or meant.tag in one["tags"]
+    ]
+    if not found:
+        raise NotKnown(f"there is no checkpoint {target}", hint=f"see: ckptctl ls {meant.run}")
+    return found
+
+
+def _checkpoints_of(session: Session, run: str) -> list[Checkpoint]:
+    found: list[Checkpoint] = session.client.get(f"/v1/runs/{part(run)}/checkpoints", volume=session.volume)
+    return found
+
+
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(line)
 
 
-def _runs(runs: list[dict[str, Any]]) -> list[str]:
-    if not runs:
-        return ["no runs yet: a run is a folder of the volume with checkpoints in it"]
-    rows = [
-        (
-            run["run"], run["volume"], str(run["checkpoints"]), str(run["committed"]), _newest(run),
-            figures.size(run["bytes"]), figures.share(run["hot_bytes"], run["bytes"]),
-            figures.share(run["durable_bytes"], run["bytes"]),
-        )
-        for run in runs
-    ]  # fmt: skip
-    head = ("RUN", "VOLUME", "CHECKPOINTS", "COMMITTED", "NEWEST", "SIZE", "HOT", "DURABLE")
-    return table.lines(head, rows, right=frozenset({2, 3, 5, 6, 7}))
-
-
-def _newest(run: dict[str, Any]) -> str:
-    return "-" if run["newest_step"] is None else f"{run['newest_step']} {run['newest_state']}"
-
-
-def _checkpoints(checkpoints: list[Checkpoint]) -> list[str]:
-    head = ("STEP", "STATE", "SIZE", "FILES", "HOT", "DURABLE", "TIERS", "WRITTEN", "FRAMEWORK", "")
-    rows = [
-        (
-            str(one["step"]), one["state"], figures.size(one["bytes"]), str(one["files"]),
-            figures.share(one["hot_bytes"], one["bytes"]), figures.share(one["durable_bytes"], one["bytes"]),
-            "+".join(one["tiers"]) or "-", one["written_at"], one["framework"] or "-", _remark(one),
-        )
-        for one in checkpoints
-    ]  # fmt: skip
-    lines = table.lines(head, rows, right=frozenset({0, 2, 3, 4, 5}))
-    return [lines[0], *(_coloured(line, one["state"]) for line, one in zip(lines[1:], checkpoints, strict=True))]
-
-
-def _remark(one: Checkpoint) -> str:
-    remarks = ["pinned"] * one["pinned"] + ["skipped"] * one["skipped"]
-    return ", ".join([*remarks, one["reason"]] if one["reason"] else remarks)
-
-
-def _coloured(line: str, state: str) -> str:
-    """The table is laid out before colours go in; click drops them where there is no terminal."""
-    return line.replace(f"  {state}", f"  {click.style(state, fg=_COLOURS.get(state))}", 1)
+def _width() -> int | None:
+    """Columns of the terminal; None where a program reads, which wants a line for each."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 @command("latest")
@@ -142,23 +131,32 @@ def evict(session: Session, target: str, force: bool) -> None:
 @target_argument()
 @click.option("--remote", is_flag=True, help="In the remote too.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Even if it is tagged; its tags go with it.")
 @current
-def rm(session: Session, target: str, remote: bool, yes: bool) -> None:
-    """Delete a checkpoint, or a whole run; asks on a terminal."""
+def rm(session: Session, target: str, remote: bool, yes: bool, force: bool) -> None:
+    """Delete a checkpoint, or a whole run; asks on a terminal. Refused for what is tagged."""
     where = "from this node and from the remote" if remote else "from this node"
     if not yes:
         if session.json or not sys.stdin.isatty():
             raise UsageError(f"'{target}' is not deleted without --yes", hint="there is no terminal to ask on")
-        click.confirm(f"Delete {_described(session, target)} {where}?", abort=True, err=True)
-    _work(session, "remove", target, remote=remote)
+        click.confirm(f"Delete {_described(session, target, force=force)} {where}?", abort=True, err=True)
+    _work(session, "remove", target, remote=remote, force=force)
 
 
-def _described(session: Session, target: str) -> str:
-    run, _, step = target.rpartition("@") if "@" in target else (target, "", "")
-    found = session.client.get(f"/v1/runs/{part(run)}/checkpoints", volume=session.volume)
-    if step:
-        return target
-    return f"all {len(found)} checkpoints of {run} ({figures.size(sum(one['bytes'] for one in found))})"
+def _described(session: Session, target: str, *, force: bool) -> str:
+    """What would go, for the question; there is none about what is refused anyway."""
+    meant = CheckpointId.parse(target)
+    named = meant.step is not None or meant.tag is not None
+    found = _listed(session, target) if named else _checkpoints_of(session, meant.run)
+    if not force and (tagged := [one for one in found if one["tags"]]):
+        raise NotAllowed(
+            f"{meant.run}@{tagged[0]['step']} is tagged {', '.join(tagged[0]['tags'])}",
+            hint=f"--force deletes it all the same; ckptctl tag {meant.run} {tagged[0]['tags'][0]} --delete takes the tag back",
+        )
+    size = figures.size(sum(one["bytes"] for one in found))
+    return (
+        f"{meant.run}@{found[0]['step']} ({size})" if named else f"all {len(found)} checkpoints of {meant.run} ({size})"
+    )
 
 
 def _work(session: Session, kind: str, target: str, **arguments: bool) -> None:

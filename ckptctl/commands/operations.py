@@ -78,6 +78,20 @@ def verify(session: Session, target: str, remote: bool, timeout: float | None, n
     finish(session, operation, timeout=timeout, no_wait=no_wait, outcome=summary)
 
 
+@command("scrub")
+@target_argument(required=False)
+@click.option("--remote", is_flag=True, help="The objects in the remote too.")
+@waiting_options
+@current
+def scrub(session: Session, target: str | None, remote: bool, timeout: float | None, no_wait: bool) -> None:
+    """Do now what the background check does: read copies at rest, put right what is bad.
+
+    At the pace of `[scrub]`, and behind everything else. Without a name, everything.
+    """
+    operation = start(session, "scrub", target, remote=remote)
+    finish(session, operation, timeout=timeout, no_wait=no_wait, outcome=summary)
+
+
 @command("restore")
 @target_argument()
 @click.argument("dest", type=click.Path(file_okay=False))

@@ -50,7 +50,7 @@ class Node(Protocol):
         `target` is None for a flush of the whole volume (of all volumes when `volume` is None too).
         Arguments, absent when not asked for: seconds are decimal numbers, flags are `"true"`.
         prefetch: `to` (`ram`|`nvme`, always there), `match`, `ttl`, `timeout`; flush: `timeout`;
-        verify: `remote`; restore: `dest` (absolute path); remove: `remote`; evict: `force`.
+        verify: `remote`; restore: `dest` (absolute path); remove: `remote`, `force`; evict: `force`.
         """
         ...
 

@@ -29,6 +29,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.removing import refuse_tagged
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.units import Unit
 from ckptd.engine.volume import Volume
@@ -92,7 +93,7 @@ class EngineNode:
         self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
     ) -> Operation:
         if target is None:
-            if kind is not OperationKind.FLUSH:
+            if kind not in (OperationKind.FLUSH, OperationKind.SCRUB):
                 raise UsageError(f"{kind} needs a RUN[@STEP]")
             name = volume if volume is None else self._context.volume(volume).name
             return await self._operations.start(kind, name or "", "", arguments)
@@ -114,6 +115,8 @@ class EngineNode:
         if not units:
             what = f"run '{target.run}'" if target.step is None else f"checkpoint {target}"
             raise NotKnown(f"there is no {what} in volume {volume.name}", hint="see: ckptctl ls")
+        if kind is OperationKind.REMOVE and "force" not in arguments:
+            refuse_tagged(units)
         if kind is OperationKind.EVICT and "force" not in arguments:
             exposed = [row.path for unit in units for row in unit.rows if row.local() and not row.durable]
             if exposed:
@@ -162,7 +165,8 @@ class EngineNode:
         asked = [self._context.volume(volume)] if volume else list(self._context.volumes.values())
         for one in asked:
             await self._tagging.fresh(one, run)
-        await self._reconciler.look()
+            if run is not None:
+                await self._choosing.fresh(one, run, must=False)
         if run is not None and not any(self._reconciler.view.run(one.name, run) for one in asked):
             raise NotKnown(
                 f"there is no run '{run}' in volume {', '.join(one.name for one in asked)}", hint="see: ckptctl ls"

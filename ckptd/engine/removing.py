@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ckptd.catalog import FileRow
-from ckptd.domain.errors import NotKnown, OnlyCopy, SourceChanged
+from ckptd.domain.errors import NotAllowed, NotKnown, OnlyCopy, SourceChanged
 from ckptd.domain.names import CheckpointId
 from ckptd.engine.context import Context
 from ckptd.engine.moving import Moving
@@ -13,8 +13,20 @@ from ckptd.engine.operations import Progress
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.retention import Retention
+from ckptd.engine.tagging import Tagging
 from ckptd.engine.units import Unit
 from ckptd.engine.volume import Volume
+
+
+def refuse_tagged(units: Sequence[Unit]) -> None:
+    """Somebody gave it a name because it is worth keeping. Raises NotAllowed."""
+    for unit in units:
+        names = [name.removeprefix("tag:") for name in unit.protected if name.startswith("tag:")]
+        if names:
+            raise NotAllowed(
+                f"{unit.run}@{unit.step} is tagged {', '.join(names)}",
+                hint=f"--force deletes it all the same; ckptctl tag {unit.run} {names[0]} --delete takes the tag back",
+            )
 
 
 class Removing:
@@ -26,6 +38,7 @@ class Removing:
         self._reconciler = reconciler
         self._moving = moving
         self._retention = retention
+        self._tagging = Tagging(context)
 
     async def _units(self, volume: Volume, target: CheckpointId, *, must: bool) -> list[Unit]:
         await self._choosing.fresh(volume, target.run, must=must)
@@ -37,11 +50,17 @@ class Removing:
         return units
 
     async def remove(self, progress: Progress) -> None:
-        """Locally, and with `remote` everywhere. Without a step: the whole run. Raises NotKnown, Busy, RemoteError."""
+        """Locally, and with `remote` everywhere. Without a step: the whole run.
+
+        Raises NotAllowed for what is tagged (`force`: its tags go too), NotKnown, Busy, RemoteError.
+        """
         operation = progress.operation
         volume = self._context.volume(operation.volume)
         far = "remote" in operation.arguments
+        await self._tagging.fresh(volume, CheckpointId.parse(operation.target).run)
         units = await self._units(volume, CheckpointId.parse(operation.target), must=far)
+        if "force" not in operation.arguments:
+            refuse_tagged(units)
         progress.total = sum(unit.bytes for unit in units)
         for unit in units:
             async with self._context.claimed([row.id for row in unit.rows]):
@@ -51,6 +70,9 @@ class Removing:
                     await self._context.catalog.wishes.unpin(volume.name, unit.run, unit.step)
                 present = await self._context.catalog.files.by_ids([row.id for row in unit.rows])
                 await self._retention.remove_local(list(present.values()))
+            if far or not unit.manifest_current:
+                names = [name.removeprefix("tag:") for name in unit.protected if name.startswith("tag:")]
+                await self._tagging.delete(volume, unit.run, names)
             progress.add(unit.bytes)
         where = "everywhere" if far else "from this node (what the remote has stays: --remote)"
         progress.result = f"{operation.target}: removed {where}"
@@ -73,9 +95,7 @@ class Removing:
                 hint=f"ckptctl flush {operation.target} first",
             )
         progress.total = sum(row.size for row in rows)
-        for unit in units:
-            if unit.step is not None:
-                await self._context.catalog.wishes.unpin(volume.name, unit.run, unit.step)
+        unpinned = await self._unpin(volume, units)
         async with self._context.claimed([row.id for row in rows]):
             if not force:
                 await self._confirm(operation.target, [row for row in rows if row.durable])
@@ -98,8 +118,21 @@ class Removing:
         for unit in units:
             if unit.step is not None:
                 await self._moving.fold(volume.name, unit.run, unit.step)
-        progress.result = f"{operation.target}: evicted"
+        note = f"; {', '.join(unpinned)} was pinned and is so no longer" if unpinned else ""
+        progress.result = f"{operation.target}: evicted{note}"
         self._context.wake()
+
+    async def _unpin(self, volume: Volume, units: Sequence[Unit]) -> list[str]:
+        """Else the planner would bring them back. Returns those that a user had pinned."""
+        found = []
+        pins = await self._context.catalog.wishes.pins()
+        pinned = {(pin.volume, pin.run, pin.step) for pin in pins if pin.until is None}
+        for unit in units:
+            if unit.step is not None:
+                await self._context.catalog.wishes.unpin(volume.name, unit.run, unit.step)
+                if unit.key in pinned:
+                    found.append(str(CheckpointId(unit.run, unit.step)))
+        return found
 
     async def _confirm(self, target: str, rows: Sequence[FileRow]) -> None:
         try:
