@@ -60,14 +60,13 @@ def zip_defect(size: int, read: Read) -> str | None:
     if end_at + _END_SIZE + comment != size:
         return f"{_SHORT}, or has something else at its end"
     directory_end = end_at
-    if entries == 0xFFFF or 0xFFFFFFFF in {length, start}:
-        locator = read(end_at - 20, 20) if end_at >= 20 else b""
-        if locator[:4] == _LOCATOR64:
-            (directory_end,) = struct.unpack("<8xQ4x", locator)
-            record = read(directory_end, 56)
-            if record[:4] != _END64 or len(record) < 56:
-                return "its zip64 directory is not where it says"
-            entries, length, start = struct.unpack("<32xQQQ", record)
+    locator = read(end_at - 20, 20) if end_at >= 20 else b""
+    if locator[:4] == _LOCATOR64:  # torch.save writes it always, whether the numbers fit into 32 bits or not
+        (directory_end,) = struct.unpack("<8xQ4x", locator)
+        record = read(directory_end, 56)
+        if record[:4] != _END64 or len(record) < 56:
+            return "its zip64 directory is not where it says"
+        entries, length, start = struct.unpack("<32xQQQ", record)
     if start + length != directory_end:
         return "its zip directory is not where it says"
     if entries and read(start, 4) != _CENTRAL:

@@ -1,0 +1,86 @@
+"""Which files an index names: they belong to the checkpoint, and without one of them it is not whole.
+
+Nothing here executes what it reads: DCP's `.metadata` is a pickle, and is searched for the strings in it. Nor is it trusted
+to choose paths: absolute names and those with `..` are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+
+from ckptd.layouts.containers import shards_of_tensorflow_index
+
+Read = Callable[[int, int], bytes]
+
+_PARSED = 256 * 1024
+"""Larger JSON is searched with a regular expression, ten times quicker: an index of 10,000 shards has some 10 MB."""
+_READ = 256 * 1024 * 1024
+_SHARDS = 100_000
+_VALUE = re.compile(rb':\s*"([^"\\]{1,255}\.(?:safetensors|bin|pt|pth|h5|msgpack))"')
+_PART = b".distcp"
+_LONGEST = 255
+_JSON_INDEX = (".index.json", ".weights.json")
+
+
+def reads_for(name: str) -> int:
+    """How many bytes `required_by` wants of a file of this name; 0: it names no others."""
+    if name == ".metadata" or name.endswith(_JSON_INDEX):
+        return _READ
+    return 16 if name.endswith(".index") else 0
+
+
+def required_by(name: str, content: bytes) -> frozenset[str]:
+    """The files that an index names, relative to its directory.
+
+    `model.safetensors.index.json` (Hugging Face) and `model.weights.json` (Keras) map tensors to shards, DCP's `.metadata` to its
+    `.distcp` files, and TensorFlow's `ckpt-1.index` says how many data shards there are.
+    """
+    found: Iterable[str] = ()
+    if name.endswith(_JSON_INDEX):
+        found = _of_json(content)
+    elif name == ".metadata":
+        found = _strings_of_pickle(content)
+    elif name.endswith(".index"):
+        count = shards_of_tensorflow_index(content) or 0
+        stem = name.removesuffix(".index")
+        found = (f"{stem}.data-{number:05d}-of-{count:05d}" for number in range(count if count <= _SHARDS else 0))
+    return frozenset(path for path in found if _stays_below(path))
+
+
+def _of_json(content: bytes) -> set[str]:
+    if len(content) > _PARSED:
+        return {text.decode(errors="replace") for text in set(_VALUE.findall(content))}
+    try:
+        index = json.loads(content)
+    except (ValueError, RecursionError):
+        return set()
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    values = list(shards.values()) if isinstance(shards, dict) else []
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    return {value for several in lists for value in several if isinstance(value, str)}
+
+
+def _strings_of_pickle(content: bytes) -> set[str]:
+    """Those that end in `.distcp`: a string stands behind its opcode and its length (pickletools: SHORT_BINUNICODE, BINUNICODE).
+
+    0.1 s for the 23 MB of 10,000 files and 300,000 tensors; walking through the opcodes takes 14 s.
+    """
+    found: set[bytes] = set()
+    end = content.find(_PART)
+    while end >= 0:
+        end += len(_PART)
+        for length in range(len(_PART) + 1, min(_LONGEST, end - 2) + 1):
+            at = end - length
+            short = content[at - 2] == 0x8C and content[at - 1] == length
+            if short or (content[at - 5 : at - 4] == b"X" and content[at - 4 : at] == length.to_bytes(4, "little")):
+                found.add(content[at:end])
+                break
+        end = content.find(_PART, end)
+    return {text.decode(errors="replace") for text in found}
+
+
+def _stays_below(path: str) -> bool:
+    parts = path.split("/")
+    return bool(path) and "\0" not in path and not any(part in {"", ".", ".."} for part in parts)
