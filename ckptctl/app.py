@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "flush": "ckptctl.commands.operations",
     "tag": "ckptctl.commands.tags",
     "tags": "ckptctl.commands.tags",
+    "diff": "ckptctl.commands.diff",
     "pin": "ckptctl.commands.checkpoints",
     "unpin": "ckptctl.commands.checkpoints",
     "evict": "ckptctl.commands.checkpoints",

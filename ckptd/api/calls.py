@@ -12,6 +12,7 @@ from ckptd.api.node import Node
 from ckptd.api.peers import Peer
 from ckptd.api.requests import (
     AnyStart,
+    DiffQuery,
     EventsQuery,
     NoQuery,
     OptionalRunQuery,
@@ -28,6 +29,7 @@ from ckptd.api.schemas import EventBody, HealthBody, OperationBody
 from ckptd.api.sse import Message, Stream
 from ckptd.domain.model import (
     CheckpointReport,
+    DiffReport,
     EffectivePolicy,
     EventRecord,
     NodeReport,
@@ -39,7 +41,7 @@ from ckptd.domain.model import (
     TagReport,
 )
 
-_ANYONE_STARTS = frozenset({OperationKind.PREFETCH, OperationKind.FLUSH, OperationKind.VERIFY})
+_ANYONE_STARTS = frozenset({OperationKind.PREFETCH, OperationKind.FLUSH, OperationKind.VERIFY, OperationKind.CHECKSUM})
 """Restoring writes anywhere with the daemon's rights, so it is not among them."""
 
 _REMEMBERED = 1000
@@ -155,6 +157,12 @@ async def set_tag(node: Node, call: Call[NoQuery, TagRequest]) -> TagReport:
 
 async def delete_tag(node: Node, call: Call[TagQuery, None]) -> None:
     await node.delete_tag(call.query.volume, call.query.run, call.query.name)
+
+
+async def diff(node: Node, call: Call[DiffQuery, None]) -> DiffReport:
+    one: Any = call.query.one  # CheckpointIds, as in `start`
+    other: Any = call.query.other
+    return await node.diff(call.query.volume, one, other)
 
 
 async def policies(node: Node, call: Call[VolumeQuery, None]) -> list[PolicyRow]:

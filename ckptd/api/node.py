@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ckptd.domain.model import (
     CheckpointReport,
+    DiffReport,
     EffectivePolicy,
     EventRecord,
     NodeReport,
@@ -82,6 +83,10 @@ class Node(Protocol):
 
     async def delete_tag(self, volume: str | None, run: str, name: str) -> None:
         """An absent one is fine."""
+        ...
+
+    async def diff(self, volume: str | None, one: CheckpointId, other: CheckpointId) -> DiffReport:
+        """From checksums that are known: nothing is read."""
         ...
 
     async def policies(self, volume: str | None) -> list[PolicyRow]:

@@ -193,7 +193,23 @@ class StartEvict(Request):
     arguments: EvictArguments = EvictArguments()
 
 
-AnyStart = StartPrefetch | StartFlush | StartVerify | StartRestore | StartRemove | StartEvict | StartChecksum
+class ScrubArguments(Arguments):
+    remote: bool = False
+    timeout: Seconds | None = None
+
+
+class StartScrub(Request):
+    """Without a target: everything in the volume; without a volume too: everything."""
+
+    kind: Literal["scrub"]
+    volume: VolumeName | None = None
+    target: Target | None = None
+    arguments: ScrubArguments = ScrubArguments()
+
+
+AnyStart = (
+    StartPrefetch | StartFlush | StartVerify | StartRestore | StartRemove | StartEvict | StartChecksum | StartScrub
+)
 START: TypeAdapter[AnyStart] = TypeAdapter(Annotated[AnyStart, Field(discriminator="kind")])
 
 
@@ -281,6 +297,12 @@ class TagQuery(Request):
     volume: VolumeName | None = None
     run: Run
     name: TagName
+
+
+class DiffQuery(Request):
+    volume: VolumeName | None = None
+    one: Target
+    other: Target
 
 
 class EventsQuery(Request):

@@ -13,6 +13,7 @@ from ckptd.api.node import Node
 from ckptd.api.peers import Caller
 from ckptd.api.requests import (
     START,
+    DiffQuery,
     EventsQuery,
     Identifier,
     NoQuery,
@@ -30,6 +31,7 @@ from ckptd.api.requests import (
 )
 from ckptd.api.schemas import (
     CheckpointBody,
+    DiffBody,
     EffectivePolicyBody,
     EventBody,
     HealthBody,
@@ -103,7 +105,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/v1/operations", "operations", "Operations, oldest first", calls.operations, list[OperationBody],
     ),
     Route(
-        "POST", "/v1/operations", "start", "Start one; everyone may prefetch, flush and verify, the owner all kinds",
+        "POST", "/v1/operations", "start", "Start one; everyone may prefetch, flush, verify and checksum, the owner all kinds",
         calls.start, OperationBody, body=START, status=202, raises=_WORKS,
     ),
     Route(
@@ -133,6 +135,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", "/v1/tags", "delete_tag", "Take a name back; an absent one is fine",
         calls.delete_tag, None, Caller.OWNER, query=TagQuery, status=204, raises=_WORKS,
+    ),
+    Route(
+        "GET", "/v1/diff", "diff", "Which files of two checkpoints differ, and in how many bytes",
+        calls.diff, DiffBody, query=DiffQuery, raises=_ASKS_FOR,
     ),
     Route(
         "GET", "/v1/policies", "policies", "What was set, the most specific pattern last",

@@ -176,6 +176,18 @@ class TransfersBody(Body):
     queued_bytes: int
 
 
+class ScrubBody(Body):
+    """The background check of copies at rest; counts since the worker started."""
+
+    every_s: float
+    active: bool
+    due_files: int
+    due_bytes: int
+    checked_files: int
+    checked_bytes: int
+    bad: int
+
+
 class StatusBody(Body):
     """What `status --json` prints."""
 
@@ -190,6 +202,7 @@ class StatusBody(Body):
     transfers: TransfersBody
     operations: list[OperationBody]
     trouble: list[EventBody]
+    scrub: ScrubBody
     supervisor_pid: int
     state_dir: Key
 
@@ -202,6 +215,29 @@ class TagBody(Body):
     by: Message = Field(description="The node on which it was set")
     at: PreciseTime
     sent: bool = Field(description="False: the remote does not answer now, other nodes see the tag when it does")
+
+
+class FileDifferenceBody(Body):
+    name: Key = Field(description="Relative to the run; {n} stands for what changes from step to step")
+    state: str = Field(description="equal, differs, only-one, only-other, or unchecked: a checksum is missing")
+    one_bytes: int
+    other_bytes: int
+    equal_bytes: int
+    differing_bytes: int = Field(description="In parts whose checksums differ")
+
+
+class DiffBody(Body):
+    """What `diff --json` prints."""
+
+    volume: str
+    one: Key
+    other: Key
+    files: list[FileDifferenceBody]
+    equal_bytes: int
+    differing_bytes: int
+    only_one_bytes: int
+    only_other_bytes: int
+    unchecked: int = Field(description="Files without a checksum yet: the operation `checksum` takes it")
 
 
 class PolicyBody(Body):

@@ -89,6 +89,7 @@ class OperationKind(StrEnum):
     RESTORE = "restore"
     REMOVE = "remove"
     EVICT = "evict"
+    SCRUB = "scrub"
     CHECKSUM = "checksum"
 
 
@@ -193,6 +194,38 @@ class TagReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FileDifference:
+    """A file of one checkpoint beside the same file of another."""
+
+    name: str
+    """Relative to the run, with what changes from step to step as `{n}`."""
+    state: str
+    """`equal`, `differs`, `only-one`, `only-other`, or `unchecked`: a checksum is missing."""
+    one_bytes: int
+    other_bytes: int
+    equal_bytes: int
+    differing_bytes: int
+    """In parts whose checksums differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiffReport:
+    """Two checkpoints compared by the checksums of their files' parts."""
+
+    volume: str
+    one: str
+    """`RUN@STEP`."""
+    other: str
+    files: tuple[FileDifference, ...]
+    equal_bytes: int
+    differing_bytes: int
+    only_one_bytes: int
+    only_other_bytes: int
+    unchecked: int
+    """Files of which a checksum is missing: the operation `checksum` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyRow:
     """What a user set for the runs that match a pattern."""
 
@@ -253,6 +286,28 @@ class TransferReport:
     upload_bytes_per_s: float
     download_bytes_per_s: float
     queued_bytes: int
+    sent_bytes: int = 0
+    """Of files, confirmed by the remotes since the worker started."""
+    copied_bytes: int = 0
+    """The same, but copied inside the remote from the checkpoint before instead of being sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubReport:
+    """The background check of copies at rest."""
+
+    every_s: float = 0.0
+    """Each copy is read once in so many seconds; 0: only when asked for."""
+    active: bool = False
+    """It reads now (or waits for its turn, or its pace)."""
+    due_files: int = 0
+    """Copies that are to be read now."""
+    due_bytes: int = 0
+    checked_files: int = 0
+    """Copies read and found good since the worker started."""
+    checked_bytes: int = 0
+    bad: int = 0
+    """Bad copies found since the worker started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +338,7 @@ class NodeReport:
     operations: tuple[Operation, ...]
     trouble: tuple[EventRecord, ...]
     """The newest warnings and errors."""
+    scrub: ScrubReport = field(default_factory=ScrubReport)
     supervisor_pid: int = 0
     """The process that goes last when the daemon stops; `pid` is the worker's. 0: there is none."""
     state_dir: str = ""

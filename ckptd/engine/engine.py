@@ -12,6 +12,7 @@ from ckptd.domain.changes import Change, Lost, Trouble
 from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import OperationKind, Place
 from ckptd.engine.actions import Actions
+from ckptd.engine.checksumming import Checksumming
 from ckptd.engine.context import Context
 from ckptd.engine.flushing import Flushing
 from ckptd.engine.mending import Mending
@@ -23,10 +24,12 @@ from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.removing import Removing
 from ckptd.engine.replacing import Replacing
 from ckptd.engine.restoring import Restoring
+from ckptd.engine.scrubbing import Scrubbing
 from ckptd.engine.staging import clear_staging
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.verifying import Verifying
 from ckptd.engine.volume import Volume
+from ckptd.policy.scrub import ScrubPolicy
 from ckptd.tiers.pressure import PSI_FILE, Shrinkage, read_psi, shrink
 
 log = structlog.get_logger()
@@ -39,7 +42,9 @@ _STAGING_S = 60.0
 
 
 class Engine:
-    def __init__(self, context: Context, *, ahead: int, psi_file: str = PSI_FILE) -> None:
+    def __init__(
+        self, context: Context, *, ahead: int, psi_file: str = PSI_FILE, scrub: ScrubPolicy | None = None
+    ) -> None:
         self.context = context
         self.actions = Actions(context)
         self.reconciler = Reconciler(context, self.actions, ahead=ahead)
@@ -48,6 +53,9 @@ class Engine:
         self.choosing = Choosing(context, self.reconciler)
         self.reaching = Reaching(context)
         self.tagging = Tagging(context)
+        self.scrubbing = Scrubbing(
+            context, self.reconciler, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
+        )
         self._psi_file = psi_file
         self._shrinkage = Shrinkage()
         self._observers = {name: Observer(context, volume) for name, volume in context.volumes.items()}
@@ -64,6 +72,8 @@ class Engine:
                 OperationKind.RESTORE: Restoring(context, self.choosing).restore,
                 OperationKind.REMOVE: removing.remove,
                 OperationKind.EVICT: removing.evict,
+                OperationKind.CHECKSUM: Checksumming(context, self.reconciler).checksum,
+                OperationKind.SCRUB: self.scrubbing.scrub,
             },
         )
 
@@ -90,6 +100,7 @@ class Engine:
         await self.observed()
         await self.reconciler.look()
         context.spawn(self.reconciler.run(), "reconciler")
+        context.spawn(self.scrubbing.run(), "scrub")
         await self.operations.resume()
 
     async def _observe(self, name: str) -> None:

@@ -11,6 +11,7 @@ from ckptd.catalog import PinRow
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.model import (
     CheckpointReport,
+    DiffReport,
     EffectivePolicy,
     EventRecord,
     NodeReport,
@@ -26,6 +27,7 @@ from ckptd.domain.model import (
 from ckptd.domain.names import CheckpointId
 from ckptd.engine import policies, reporting
 from ckptd.engine.context import Context
+from ckptd.engine.differing import difference
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.reconciler import Reconciler
@@ -183,6 +185,24 @@ class EngineNode:
 
     async def delete_tag(self, volume: str | None, run: str, name: str) -> None:
         await self._tagging.delete(self._context.volume(volume), run, [name])
+
+    async def diff(self, volume: str | None, one: CheckpointId, other: CheckpointId) -> DiffReport:
+        served = self._context.volume(volume)
+        await self._context.catch_up()
+        named = [await self._tagging.resolve(served, target) for target in (one, other)]
+        for run in sorted({target.run for target in named}):
+            await self._choosing.fresh(served, run, must=False)
+        return difference(*(self._named(served, target) for target in named))
+
+    def _named(self, volume: Volume, target: CheckpointId) -> Unit:
+        """Whatever its state: what is torn can be compared too."""
+        units = [unit for unit in self._reconciler.view.run(volume.name, target.run) if unit.step is not None]
+        if target.step is None:
+            units = [unit for unit in units if unit.restorable]
+        found = [unit for unit in units if target.step in (None, unit.step)]
+        if not found:
+            raise NotKnown(f"there is no checkpoint {target} in volume {volume.name}", hint="see: ckptctl ls")
+        return found[-1]
 
     async def policies(self, volume: str | None) -> list[PolicyRow]:
         served = self._context.volume(volume)

@@ -22,9 +22,11 @@ from ckptd.domain.model import (
     RESTORABLE,
     CheckpointReport,
     CheckpointState,
+    DiffReport,
     EffectivePolicy,
     EventRecord,
     Exposure,
+    FileDifference,
     NodeReport,
     Operation,
     OperationKind,
@@ -78,6 +80,8 @@ class ScriptedNode:
         self.rows: dict[str, dict[str, str]] = {}
         self.tagged: dict[tuple[str, str], TagReport] = {}
         self.remote_away = False
+        self.unchecked = 0
+        """Files without a checksum, until they are taken."""
         self.records = [
             EventRecord(1, NOON, "info", "checkpoint.committed", "run-42@1200 is committed", {"run": "run-42"}),
             EventRecord(2, NOON + 1, "warning", "tier.pressure", "the RAM tier shrinks", {}),
@@ -287,6 +291,17 @@ class ScriptedNode:
         for found in self._of(run):
             names = tuple(tag.name for (of, _), tag in self.tagged.items() if of == run and tag.step == found.step)
             self.held[found.run, found.step] = dataclasses.replace(found, tags=names)
+
+    async def diff(self, volume: str | None, one: CheckpointId, other: CheckpointId) -> DiffReport:
+        self._volume(volume)
+        names = [f"{found.run}@{found.step}" for found in (self._one(one), self._one(other))]
+        unchecked = 0 if any(op.kind is OperationKind.CHECKSUM for op in self.ops.values()) else self.unchecked
+        files = (
+            FileDifference("checkpoint-{n}/model.pt", "differs", 4 * MIB, 4 * MIB, 3 * MIB, MIB),
+            FileDifference("checkpoint-{n}/config.json", "equal", 10, 10, 10, 0),
+            FileDifference("checkpoint-{n}/new.pt", "only-other", 0, MIB, 0, 0),
+        )
+        return DiffReport("ckpt", *names, files, 3 * MIB + 10, MIB, 0, MIB, unchecked)
 
     async def policies(self, volume: str | None) -> list[PolicyRow]:
         self._volume(volume)
