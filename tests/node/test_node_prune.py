@@ -1,0 +1,144 @@
+"""Pruning lets go what policy does not keep and nothing else, whenever the daemon is killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+
+from tests_node_daemon import Daemon, save
+from tests_node_remote import manifest_path, objects
+
+SMALL = "keep_hot = 1\nkeep_nvme = 1\n"
+STEPS = range(1, 31)
+FILES = 12
+
+
+def saved(daemon: Daemon, *steps: int) -> None:
+    for step in steps:
+        files = {f"part-{number}.bin": b"%d/%d" % (step, number) * 50 for number in range(FILES)}
+        save(daemon.volume / f"run-1/checkpoint-{step}", {**files, "DONE": b""})
+        (daemon.volume / f"run-1/checkpoint-{step}/alias.bin").symlink_to("part-0.bin")
+    daemon.committed("run-1", steps[-1], timeout=90)
+    daemon.until(lambda: all(manifest_path(daemon, "run-1", step).exists() for step in steps), "all committed", 90)
+
+
+def steps_in(paths: list[str] | dict[str, bytes]) -> set[int]:
+    return {
+        int(path.split("/")[1].removeprefix("checkpoint-")) for path in paths if path.startswith("run-1/checkpoint-")
+    }
+
+
+def manifests(daemon: Daemon) -> set[int]:
+    return {int(path.parent.name) for path in (daemon.remote / ".ckptd/manifests/run-1").rglob("*.json")}
+
+
+def test_a_prune_that_is_killed_again_and_again_ends_with_what_is_kept_and_nothing_else(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = new_daemon(policy=SMALL)
+    daemon.start()
+    saved(daemon, *STEPS)
+    daemon.ctl("tag", "run-1@7", "best")
+    foreign = {
+        "run-1/checkpoint-3/notes.txt": b"mine",
+        "run-1/checkpoint-3x/part-0.bin": b"mine too",
+        "run-2/a": b"other",
+    }
+    save(daemon.remote, foreign)
+    kept = {7, 10, 20, 30}
+    daemon.ctl("policy", "set", "run-1", "keep_remote=1", "keep_every=10")
+    wait = random.Random(3)
+    for _ in range(5):
+        time.sleep(wait.uniform(0.0, 0.25))
+        daemon.crash()
+        there = objects(daemon.remote)
+        for step in manifests(daemon):  # whatever the moment: what a manifest describes is there
+            described = json.loads(manifest_path(daemon, "run-1", step).read_text())["files"]
+            assert all(file["key"] in there for file in described if "link" not in file), step
+        daemon.start()
+        if manifests(daemon) == kept:
+            break
+    daemon.until(lambda: manifests(daemon) == kept, "only manifests of what is kept", 60)
+    daemon.until(lambda: steps_in(objects(daemon.remote).keys() - foreign.keys()) == kept, "and only their objects", 60)
+    left = objects(daemon.remote)
+    assert {path: left[path] for path in foreign} == foreign
+    assert len(left) == len(foreign) + len(kept) * (FILES + 1)
+    assert {one["step"]: one["state"] for one in daemon.json("ls", "run-1")} == dict.fromkeys(kept, "committed")
+    for step in kept:
+        daemon.ctl("verify", f"run-1@{step}", "--remote")
+    daemon.ctl("down")
+    assert objects(daemon.remote).keys() == left.keys()
+
+
+def test_an_interrupted_rm_goes_on_and_leaves_what_others_wrote(daemon: Daemon) -> None:
+    saved(daemon, 1, 2, 3)
+    foreign = daemon.remote / "run-1/checkpoint-2/notes.txt"
+    foreign.write_text("mine")
+    daemon.ctl("rm", "run-1@2", "--remote", "--yes")
+    assert manifests(daemon) == {1, 3}
+    assert set(objects(daemon.remote / "run-1/checkpoint-2")) == {"notes.txt"}
+    assert not (daemon.volume / "run-1/checkpoint-2").exists()
+
+
+def test_objects_that_another_manifest_describes_stay(new_daemon: Callable[..., Daemon]) -> None:
+    """Nobody writes such manifests now; who does later must not lose a checkpoint to an older daemon's pruning."""
+    daemon = new_daemon(policy=SMALL)
+    daemon.start()
+    saved(daemon, 1, 2, 3)
+    daemon.terminate()
+    one, two = (json.loads(manifest_path(daemon, "run-1", step).read_text()) for step in (1, 2))
+    shared = next(file for file in one["files"] if file["key"].endswith("part-3.bin"))
+    two["files"].append(shared)
+    manifest_path(daemon, "run-1", 2).write_text(json.dumps(two))
+    daemon.start()
+    daemon.ctl("policy", "set", "run-1", "keep_remote=2")
+    daemon.until(lambda: manifests(daemon) == {2, 3}, "1 is pruned")
+    daemon.until(
+        lambda: steps_in([p for p in objects(daemon.remote) if p != shared["key"]]) == {2, 3}, "its objects too"
+    )
+    time.sleep(11)  # leftovers are looked through every ten seconds
+    assert (daemon.remote / shared["key"]).exists()
+
+
+def test_rm_of_a_tagged_checkpoint_needs_force_and_takes_the_tag_along(daemon: Daemon) -> None:
+    saved(daemon, 1, 2)
+    daemon.ctl("tag", "run-1@1", "best")
+    daemon.ctl("tag", "run-1@1", "paper")
+    for target in ("run-1@1", "run-1", "run-1@best"):
+        refused = daemon.ctl("rm", target, "--remote", "--yes", check=7)
+        assert "run-1@1 is tagged best, paper" in refused.stderr
+        assert "--force" in refused.stderr
+    assert manifests(daemon) == {1, 2}
+    daemon.ctl("rm", "run-1@2", "--yes")
+    daemon.ctl("rm", "run-1@best", "--remote", "--yes", "--force")
+    assert manifests(daemon) == {2}
+    assert daemon.json("tags") == []
+    assert not any((daemon.remote / ".ckptd/tags").rglob("best"))
+
+
+def test_rm_of_the_local_copies_keeps_the_tag_of_what_is_in_the_remote(daemon: Daemon) -> None:
+    saved(daemon, 1)
+    daemon.ctl("tag", "run-1@1", "best")
+    daemon.ctl("rm", "run-1@1", "--yes", "--force")
+    assert [tag["name"] for tag in daemon.json("tags", "run-1")] == ["best"]
+    daemon.ctl("restore", "run-1@best", str(daemon.home / "out"))
+    assert (daemon.home / "out/part-0.bin").exists()
+
+
+def test_evict_says_that_a_pin_went_with_it(daemon: Daemon) -> None:
+    saved(daemon, 1)
+    daemon.ctl("pin", "run-1@1")
+    assert "run-1@1 was pinned and is so no longer" in daemon.ctl("evict", "run-1@1").stdout
+    assert "pinned" not in daemon.ctl("ls", "run-1").stdout
+    daemon.ctl("prefetch", "run-1@1")
+    assert "pinned" not in daemon.ctl("evict", "run-1@1").stdout
+
+
+def test_prefetch_of_files_that_are_not_there_says_so(daemon: Daemon) -> None:
+    saved(daemon, 1)
+    refused = daemon.ctl("prefetch", "run-1@1", "--match", "*.safetensors", check=4)
+    assert "no file of run-1@1 matches '*.safetensors'" in refused.stderr
+    assert "part-" in refused.stderr or "DONE" in refused.stderr
+    assert daemon.ctl("prefetch", "run-1@1", "--match", "part-1*").returncode == 0
