@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptd.domain.model import CheckpointState
-from ckptd.layouts.frameworks import Layout, Names, base, folder, recognise
+from ckptd.layouts.frameworks import Layout, Names, base, folder, inside, recognise
 from ckptd.layouts.location import TOP, locate, place_of
 from ckptd.layouts.names import comparable, lacking, missing_shards
 from ckptd.layouts.patterns import UserLayout
 from ckptd.layouts.steps import EXTENSIONS
 from ckptd.layouts.temporary import UNFINISHED, final_name
+
+PATIENCE = 5
+"""How many times the settle time a checkpoint waits for its framework's pointer, which some jobs do not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,14 @@ def judge(
     settle_s: float,
     previous: frozenset[str] | None,
     committed_at: float | None = None,
+    pointed: bool = False,
 ) -> Verdict:
     """`members` are all files of one step of one run; `previous` is `names_of` the run's last complete checkpoint;
-    `committed_at` is when an older content of this step was committed.
+    `committed_at` is when an older content of this step was committed; `pointed`: a pointer that was written after all of
+    them names this step.
 
-    A marker makes it complete at once; otherwise it must have been quiet for `settle_s`. What is wrong with it counts
+    A marker or a pointer makes it complete at once; otherwise it must have been quiet for `settle_s`, and where a pointer
+    is still to come PATIENCE times as long. What is wrong with it counts
     as torn when it is quiet, and until then as not yet written.
     """
     case = _Case.of(members)
@@ -115,7 +121,12 @@ def judge(
     trouble = trouble or _older_marker(dated, marker, settle_s, committed_at)
     if trouble:
         return case.torn(trouble) if quiet_at <= now else case.writing(trouble, quiet_at)
-    if marker or quiet_at <= now:
+    if marker or pointed:
+        return case.complete()
+    if case.layout.pointer_is_last:
+        settle_s *= PATIENCE
+        quiet_at = max(_quiet_at(member, now, settle_s) for member in members)
+    if quiet_at <= now:
         return case.complete()
     return case.writing(f"has no marker: waits until it is quiet for {settle_s:g} s", quiet_at)
 
@@ -165,9 +176,9 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
             return f"{base(member.path)} still has its temporary name"
         if member.defect:
             return f"{base(member.path)}: {member.defect}"
-        for name in sorted(member.requires):
-            if f"{folder(member.path)}/{name}".removeprefix("/") not in paths:
-                return f"lacks {name}, which {base(member.path)} names"
+        lacks = [name for name in member.requires if inside(folder(member.path), name) not in paths]
+        if lacks:
+            return f"lacks {min(lacks)}, which {base(member.path)} names"
     shards = missing_shards(case.inside)
     if shards:
         return f"lacks {base(shards[0])}"

@@ -228,3 +228,13 @@ def test_a_marker_that_was_written_after_the_clock_went_back_counts() -> None:
     marker = Member("run/step-1/DONE", True, None, 1000.5)
     verdict = judge([*files, marker], now=1001.0, settle_s=2.0, previous=None)
     assert verdict.state is State.COMPLETE
+
+
+def test_where_a_pointer_comes_last_it_completes_and_mere_quiet_takes_longer() -> None:
+    fresh = members("mp_rank_00_model_states.pt", at=NOW)
+    assert judge(fresh, now=NOW, settle_s=SETTLE, previous=None, pointed=True).state is State.COMPLETE
+    waiting = verdict(fresh, now=NOW + SETTLE)
+    assert (waiting.state, waiting.wake_at) == (State.WRITING, NOW + 5 * SETTLE)
+    assert verdict(fresh, now=NOW + 5 * SETTLE).state is State.COMPLETE
+    halves = members("zero_pp_rank_0_mp_rank_00_optim_states.pt", at=NOW)
+    assert judge(halves, now=NOW, settle_s=SETTLE, previous=None, pointed=True).state is not State.COMPLETE

@@ -66,6 +66,8 @@ class Layout:
     """Base names that say: complete. Each is the last file that is written into the checkpoint's directory."""
     pointers: frozenset[str] = frozenset()
     """Base names of files beside the checkpoints that name the newest one."""
+    pointer_is_last = False
+    """Every rank's files are there when a pointer names the checkpoint; mere quiet proves less, since ranks may pause."""
 
     def recognises(self, names: Names) -> bool:
         raise NotImplementedError
