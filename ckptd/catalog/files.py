@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckptd.catalog.database import Database
-from ckptd.catalog.rows import FILE_COLUMNS, CopyRow, FileRow, copy_row, file_row, pack_crc, pack_parts
+from ckptd.catalog.rows import FILE_COLUMNS, CopyRow, FileRow, copy_row, file_row, pack_crc, pack_names, pack_parts
 from ckptd.domain.model import Attributes, Checksums, Place
 
 _COPY_COLUMNS = "c.place, c.generation, c.location, c.inode, c.mtime_ns, c.etag"
@@ -33,6 +33,7 @@ class NewContent:
     id: int | None = None
     """Only for a rebuild, where an object in a tier already carries the id."""
     points_to: int | None = None
+    requires: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Relocation:
     points_to: int | None
     location: str | None
     """Where the copy in the home tier lies now; None: it has none there, or it does not move (an NVMe object)."""
+    requires: frozenset[str] = frozenset()
 
 
 class Files:
@@ -148,12 +150,12 @@ class Files:
         """Records new contents: the generation grows, checksums are forgotten, the copy given is the only current one."""
         found = list(found)
         sql = (
-            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?)"  # noqa: S608 - fixed text
+            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?)"  # noqa: S608 - fixed text
             " ON CONFLICT (volume, path) DO UPDATE SET generation = generation + 1, run = excluded.run,"
             " step = excluded.step, link = excluded.link, closed = excluded.closed, size = excluded.size,"
             " mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, mtime_ns = excluded.mtime_ns,"
             " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL,"
-            " points_to = excluded.points_to"
+            " points_to = excluded.points_to, requires = excluded.requires"
         )
         async with self._db.transaction():
             self._stale_paths.update((volume, os.fsencode(new.path)) for new in found)
@@ -176,7 +178,7 @@ class Files:
         a = new.attributes
         return (
             new.id, volume, os.fsencode(new.path), os.fsencode(new.run), new.step, link, new.closed, new.size,
-            a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect, new.points_to,
+            a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect, new.points_to, pack_names(new.requires),
         )  # fmt: skip
 
     async def reserve_ids(self, last: int) -> None:
@@ -207,8 +209,21 @@ class Files:
         async with self._db.transaction():
             self._stale_ids.update(move.file for move in moves)
             await self._db.write_many(
-                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ? WHERE id = ?",
-                [(os.fsencode(m.path), os.fsencode(m.run), m.step, m.at, m.defect, m.points_to, m.file) for m in moves],
+                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ?, requires = ?"
+                " WHERE id = ?",
+                [
+                    (
+                        os.fsencode(m.path),
+                        os.fsencode(m.run),
+                        m.step,
+                        m.at,
+                        m.defect,
+                        m.points_to,
+                        pack_names(m.requires),
+                        m.file,
+                    )
+                    for m in moves
+                ],
             )
             await self._db.write_many(
                 "UPDATE copies SET location = ? WHERE file = ? AND place = ?",
@@ -235,8 +250,8 @@ class Files:
                 (sums.part_size, pack_parts(sums.parts), pack_crc(sums.whole), file, generation),
             )
 
-    async def set_defect(self, file: int, generation: int, defect: str) -> None:
-        """Its content turned out not to be whole."""
+    async def set_defect(self, file: int, generation: int, defect: str | None) -> None:
+        """Its content turned out not to be whole (None: it is so again)."""
         async with self._db.transaction():
             self._stale_ids.add(file)
             await self._db.write(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ckptd.domain.model import Attributes, Checksums, Place, Stamp
@@ -38,6 +40,8 @@ class FileRow:
     checksums: Checksums | None
     copies: dict[Place, CopyRow] = field(default_factory=dict)
     points_to: int | None = None
+    requires: frozenset[str] = frozenset()
+    """Names that must lie in the same directory: what an index names."""
 
     def copy(self, place: Place) -> CopyRow | None:
         """The copy there, if it is of the present content."""
@@ -115,22 +119,33 @@ def unpack_parts(blob: bytes) -> tuple[int, ...]:
     return struct.unpack(f">{len(blob) // 8}Q", blob)
 
 
+def pack_names(names: Collection[str]) -> str | None:
+    return json.dumps(sorted(names)) if names else None
+
+
+@lru_cache(maxsize=256)
+def unpack_names(text: str | None) -> frozenset[str]:
+    """The checkpoints of a run mostly need the same names: they share them."""
+    return frozenset(json.loads(text)) if text else frozenset()
+
+
 FILE_COLUMNS = (
     "id, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect, "
-    "part_size, parts, crc, points_to"
+    "part_size, parts, crc, points_to, requires"
 )
 
 
 def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     """From a row in the order of FILE_COLUMNS."""
     (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
-     part_size, parts, crc, points_to) = row  # fmt: skip
+     part_size, parts, crc, points_to, requires) = row  # fmt: skip
     checksums = None
     if crc is not None:
         checksums = Checksums(size, part_size, unpack_parts(parts), unpack_crc(crc))
     return FileRow(
         id_, volume, os.fsdecode(path), os.fsdecode(run), step, None if link is None else os.fsdecode(link), generation,
         bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies, points_to,
+        unpack_names(requires),
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ CREATE TABLE files (
     part_size   INTEGER,               -- of `parts`; NULL: no checksum of this generation was taken yet
     parts       BLOB,                  -- CRC-64/NVME of each part, 8 bytes each
     crc         BLOB,                  -- of the whole content
+    requires    TEXT,                  -- JSON list of names that must lie beside it (an index names its shards); NULL: none
     points_to   INTEGER,               -- the step that a pointer file (`latest`) names; NULL: it is none, or names none
     UNIQUE (volume, path)
 ) STRICT;

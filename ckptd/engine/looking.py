@@ -15,8 +15,9 @@ from ckptd.catalog.files import NewContent
 from ckptd.domain.model import Attributes, Place, Stamp
 from ckptd.engine.volume import Volume
 from ckptd.layouts import POINTERS, locate
-from ckptd.layouts.inspect import defect_of
+from ckptd.layouts.inspect import defect_of, requirements_of
 from ckptd.layouts.pointers import POINTER_LIMIT, pointed_step
+from ckptd.layouts.requirements import reads_for
 from ckptd.tiers.beneath import opened_at
 
 _log = structlog.get_logger(__name__)
@@ -82,6 +83,7 @@ def content(volume: Volume, path: str, found: Found, at: float, *, closed: bool 
     return NewContent(
         path, where.run, where.step, link, closed, size, found.attributes, at, defect, copy,
         points_to=pointed(volume.locate(path), path, size) if closed and link is None else None,
+        requires=required(volume.locate(path), path, size) if closed and link is None else frozenset(),
     )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def object_content(row: FileRow, found: Found, location: str, at: float) -> NewC
     defect = inspect(location, row.path, found.stamp.size)
     return NewContent(
         row.path, row.run, row.step, None, True, found.stamp.size, found.attributes, at, defect, copy, row.id,
-        pointed(location, row.path, found.stamp.size),
+        pointed(location, row.path, found.stamp.size), required(location, row.path, found.stamp.size),
     )  # fmt: skip
 
 
@@ -116,6 +118,20 @@ def pointed(location: str, path: str, size: int) -> int | None:
             return None if descriptor is None else pointed_step(name, os.pread(descriptor, POINTER_LIMIT, 0))
         except OSError:
             return None
+
+
+def required(location: str, path: str, size: int) -> frozenset[str]:
+    """The names of the files that an index names."""
+    name = os.path.basename(path)
+    if not reads_for(name):
+        return frozenset()
+    with _opened(location) as descriptor:
+        try:
+            if descriptor is None:
+                return frozenset()
+            return requirements_of(name, size, lambda offset, length: os.pread(descriptor, length, offset))
+        except OSError:
+            return frozenset()
 
 
 @contextlib.contextmanager

@@ -148,7 +148,7 @@ class Observer:
         named.add(file)
         return NewContent(
             path, where.run, where.step, None, True, found.stamp.size, found.attributes, at, defect, copy,
-            file if free else None,
+            file if free else None, requires=looking.required(location, path, found.stamp.size),
         )  # fmt: skip
 
     async def _record_demotion(self, row: FileRow, location: str, found: looking.Found) -> None:
@@ -266,11 +266,14 @@ class Observer:
         copy = row.copies.get(self._volume.home)
         own = copy is not None and copy.location == self._volume.locate(row.path)
         location = self._volume.locate(path) if own else None
-        defect = row.defect
+        defect, requires = row.defect, row.requires
         if copy is not None and os.path.basename(path) != os.path.basename(row.path):
             defect = looking.inspect(location or copy.location, path, row.size)
+            requires = looking.required(location or copy.location, path, row.size)
         points_to = None if copy is None else looking.pointed(location or copy.location, path, row.size)
-        return Relocation(row.id, path, where.run, where.step, self._context.clock(), defect, points_to, location)
+        return Relocation(
+            row.id, path, where.run, where.step, self._context.clock(), defect, points_to, location, requires
+        )
 
     async def _deleted(self, path: str, directory: bool) -> None:
         rows = [row] if (row := await self._files.at(self._volume.name, path)) is not None else []

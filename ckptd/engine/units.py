@@ -259,7 +259,7 @@ def _member(row: FileRow) -> Member:
     # keeps the checkpoint waiting while things move, and makes it torn when they do not any more.
     if locate(row.path).temporary:
         return Member(row.path, row.closed, "it still has its temporary name", row.changed_at)
-    return Member(row.path, row.closed, row.defect, row.changed_at)
+    return Member(row.path, row.closed, row.defect, row.changed_at, row.requires)
 
 
 def skipped(unit: Unit, policy: Policy, *, uploading: bool = False) -> bool:

@@ -44,6 +44,7 @@ def content(path: str, size: int, number: int, *, copied: bool, link: bool, id_:
         "cut" if number % 5 == 0 else None,
         copy,
         id_,
+        requires=frozenset({"a", "\u00fc b"}) if number % 3 == 0 else frozenset(),
     )
 
 
@@ -125,7 +126,7 @@ class FilesMachine(RuleBasedStateMachine):
             copies[new.copy.place] = replace(new.copy, generation=generation)
         return FileRow(
             id_, volume, new.path, new.run, new.step, new.link, generation, new.closed, new.size, new.attributes,
-            new.changed_at, new.defect, None, copies,
+            new.changed_at, new.defect, None, copies, requires=new.requires,
         )  # fmt: skip
 
     def any_row(self, data: st.DataObject) -> FileRow:
@@ -197,12 +198,16 @@ class FilesMachine(RuleBasedStateMachine):
             if there is not None and there.id != row.id:  # what is there is replaced, as by rename(2)
                 await self.catalog.files.delete([there.id])
                 del self.model[there.id]
-            await self.catalog.files.relocate([Relocation(row.id, path, "r", 5, 9.5, None, None, location)], Place.RAM)
+            needs = frozenset({path})
+            moved = Relocation(row.id, path, "r", 5, 9.5, None, None, location, needs)
+            await self.catalog.files.relocate([moved], Place.RAM)
             copies = dict(row.copies)
             copies.pop(Place.REMOTE, None)
             if location is not None and Place.RAM in copies:
                 copies[Place.RAM] = replace(copies[Place.RAM], location=location)
-            self.model[row.id] = replace(row, path=path, run="r", step=5, changed_at=9.5, defect=None, copies=copies)
+            self.model[row.id] = replace(
+                row, path=path, run="r", step=5, changed_at=9.5, defect=None, copies=copies, requires=needs
+            )
 
         self.wait(self.apply(undo=undo, look=look, work=work))
 

@@ -9,13 +9,24 @@ from __future__ import annotations
 from ckptd.layouts.frameworks.deepspeed import DeepSpeed, DeepSpeedUniversal
 from ckptd.layouts.frameworks.huggingface import Accelerate, HuggingFaceTrainer
 from ckptd.layouts.frameworks.jax import Flax, Orbax
-from ckptd.layouts.frameworks.layout import GENERIC_MARKERS, Layout, Names, base, folder
+from ckptd.layouts.frameworks.layout import GENERIC_MARKERS, Layout, Names, base, folder, inside
 from ckptd.layouts.frameworks.megatron import Megatron, MegatronDistributed, NeMo
 from ckptd.layouts.frameworks.ray import RayTrain
 from ckptd.layouts.frameworks.tensorflow import Keras, TensorFlow
 from ckptd.layouts.frameworks.torch import Lightning, Safetensors, Torch, TorchDistributed
 
-__all__ = ["GENERIC_MARKERS", "LAYOUTS", "MARKERS", "POINTERS", "Layout", "Names", "base", "folder", "recognise"]
+__all__ = [
+    "GENERIC_MARKERS",
+    "LAYOUTS",
+    "MARKERS",
+    "POINTERS",
+    "Layout",
+    "Names",
+    "base",
+    "folder",
+    "inside",
+    "recognise",
+]
 
 
 class Generic(Layout):
