@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ckptd.domain.model import Checksums, PartDone, Stamp
+from ckptd.transfer.refusal import Refusal
 
 Answer = TypeVar("Answer")
 
@@ -59,9 +60,31 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A stretch of an object of the same remote: where it has this checksum, it is copied there instead of sent."""
+
+    key: str
+    etag: str
+    crc64nvme: int
+    """Of the stretch, by the manifest that describes the object."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     etag: str
     crc64nvme: int
+    copied: bool = False
+    """No byte of it was sent."""
+    trouble: Refusal | None = None
+    """Why it was sent although the store holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartStored:
+    part: PartDone
+    copied: bool = False
+    trouble: Refusal | None = None
+    """As in `Stored`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +148,7 @@ class PutWhole(Call[Stored]):
     key: str
     path: str
     stamp: Stamp
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +164,7 @@ class Begin(Call[Begun]):
 
 
 @dataclass(frozen=True, slots=True)
-class PutPart(Call[PartDone]):
+class PutPart(Call[PartStored]):
     lane: ClassVar[Lane] = Lane.PARTS
     writes: ClassVar[bool] = True
     remote: Remote
@@ -151,6 +175,7 @@ class PutPart(Call[PartDone]):
     length: int
     path: str
     stamp: Stamp
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +330,7 @@ class Delete(Call[Done]):
 
 
 CALLS: dict[type[Call[Any]], type[Any]] = {
-    Describe: Features, Probe: Done, PutWhole: Stored, Begin: Begun, PutPart: PartDone, Finish: Stored, Abort: Done,
+    Describe: Features, Probe: Done, PutWhole: Stored, Begin: Begun, PutPart: PartStored, Finish: Stored, Abort: Done,
     Allocate: Allocated, ReadPart: Done, ReadWhole: Done, Seal: Done, CheckPart: Done, Sum: Checksums,
     CheckStretch: Done, Copy: Checksums, Get: Data, Put: ObjectStat, ListPage: Page, Head: Found, Delete: Done,
 }  # fmt: skip

@@ -16,6 +16,15 @@ class Queue:
         self.bytes = 0
 
 
+class Tally:
+    """Bytes of files that the stores have confirmed since this process started."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.copied = 0
+        """Inside the store, instead of being sent."""
+
+
 class Progress:
     """As a context manager it is in the queue for as long as the block runs."""
 

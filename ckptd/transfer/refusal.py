@@ -31,6 +31,7 @@ NOT_FOUND = "not-found"
 BUCKET_MISSING = "bucket-missing"
 CONFIGURATION = "configuration"
 OBJECT_CHANGED = "object-changed"
+NOT_SUPPORTED = "not-supported"
 UNAVAILABLE = "unavailable"
 
 _OURS = frozenset({CANCELLED, SOURCE_CHANGED, NO_ROOM, LOCAL, CORRUPT, MOVER_DIED, BUG})

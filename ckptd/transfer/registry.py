@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from importlib import metadata
 
 import backends
-from backends.base import Backend, ObjectInfo, PartTag, Source
+from backends.base import Backend, Copying, ObjectInfo, Origin, PartTag, Source
 from backends.errors import BackendError
 from ckptd.transfer.calls import ObjectStat, Remote
 from ckptd.transfer.refusal import BUG, CONFIGURATION, UNKNOWN_SCHEME, Refusal, Refused
 
-__all__ = ["Backend", "BackendError", "PartTag", "Registry", "Source", "refusal_of", "stat_of"]
+__all__ = [
+    "Backend", "BackendError", "Copying", "Origin", "PartTag", "Registry", "Source", "refusal_of", "stat_of",
+]  # fmt: skip
 
 GROUP = "ckptd.backends"
 

@@ -1,13 +1,22 @@
-"""Tier → store: stretches of a file, checksummed and then sent from the same small buffer."""
+"""Tier → store: stretches of a file, checksummed and then sent from the same small buffer.
+
+Where the store holds the same bytes already (`calls.Held`) it is asked to copy them. What goes wrong with that is told to
+the worker beside the answer, and they are sent in the same call: a copy never fails an upload, nor the remote's health.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from ckptd.domain.model import PartDone
 from ckptd.transfer import calls
 from ckptd.transfer.reading import BLOCK, checksum_of, joined, opened, read_block
 from ckptd.transfer.refusal import CHECKSUM, UPLOAD_GONE, Refusal, Refused
-from ckptd.transfer.registry import Backend, BackendError, PartTag
+from ckptd.transfer.registry import Backend, BackendError, Copying, Origin, PartTag, refusal_of
 from ckptd.transfer.task import Task
+
+Made = TypeVar("Made")
 
 
 class Stretch:
@@ -17,12 +26,16 @@ class Stretch:
     is remembered by the task, because client libraries wrap errors of a body in their own.
     """
 
-    def __init__(self, descriptor: int, path: str, offset: int, length: int, task: Task) -> None:
+    def __init__(
+        self, descriptor: int, path: str, offset: int, length: int, task: Task, *, sent: bool = True
+    ) -> None:  # fmt: skip
+        """`sent`: False where only a checksum is taken of it, which is neither paced nor counted."""
         self._descriptor = descriptor
         self._path = path
         self._offset = offset
         self._length = length
         self._task = task
+        self._sent = sent
         self._at = 0
 
     def __len__(self) -> int:
@@ -37,14 +50,19 @@ class Stretch:
             view = read_block(self._descriptor, self._path, self._offset + self._at, count)
         except Refused as refused:
             self._task.stop(refused.refusal)
-        self._task.moved(len(view))
+        if self._sent:
+            self._task.moved(len(view))
+        else:
+            self._task.check()
         self._at += len(view)
         return view
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         target = offset + (0, self._at, self._length)[whence]
         target = max(0, min(target, self._length))
-        if target < self._at:
+        if not self._sent:
+            self._task.check()
+        elif target < self._at:
             self._task.count(target - self._at)
         elif target > self._at:  # the kernel copied this far by itself
             self._task.moved(target - self._at)
@@ -66,18 +84,44 @@ def put_whole(backend: Backend, call: calls.PutWhole, task: Task) -> calls.Store
     size = call.stamp.size
     with opened(call.path, call.stamp) as descriptor:
         crc = checksum_of(descriptor, call.path, 0, size, task.check)
-        source = Stretch(descriptor, call.path, 0, size, task)
-        info = backend.put(call.key, source, crc)
+        same = Stretch(descriptor, call.path, 0, size, task, sent=False)
+        info, trouble = _copied(
+            backend, call.held, crc, lambda copying, origin: copying.copy(call.key, origin, same, crc)
+        )
+        copied = info is not None
+        if info is None:
+            info = backend.put(call.key, Stretch(descriptor, call.path, 0, size, task), crc)
     _ensure_size(call.key, info.size, size)
-    return calls.Stored(info.etag, crc)
+    return calls.Stored(info.etag, crc, copied, trouble)
 
 
-def put_part(backend: Backend, call: calls.PutPart, task: Task) -> PartDone:
+def put_part(backend: Backend, call: calls.PutPart, task: Task) -> calls.PartStored:
+    where = call.key, call.upload_id, call.number, call.offset
     with opened(call.path, call.stamp) as descriptor:
         crc = checksum_of(descriptor, call.path, call.offset, call.length, task.check)
-        source = Stretch(descriptor, call.path, call.offset, call.length, task)
-        tag = backend.put_part(call.key, call.upload_id, call.number, call.offset, source, crc)
-    return PartDone(tag.number, tag.size, tag.tag, tag.crc64nvme)
+        same = Stretch(descriptor, call.path, call.offset, call.length, task, sent=False)
+        tag, trouble = _copied(
+            backend, call.held, crc, lambda copying, origin: copying.copy_part(*where, origin, same, crc)
+        )
+        copied = tag is not None
+        if tag is None:
+            source = Stretch(descriptor, call.path, call.offset, call.length, task)
+            tag = backend.put_part(*where, source, crc)
+    return calls.PartStored(PartDone(tag.number, tag.size, tag.tag, tag.crc64nvme), copied, trouble)
+
+
+def _copied(
+    backend: Backend, held: calls.Held | None, crc64nvme: int, copy: Callable[[Copying, Origin], Made]
+) -> tuple[Made | None, Refusal | None]:
+    """What the store made of its own bytes, or why it did not; (None, None) where they are others."""
+    if held is None or held.crc64nvme != crc64nvme or not backend.capabilities.copies:
+        return None, None
+    try:
+        return copy(cast("Copying", backend), Origin(held.key, held.etag)), None
+    except BackendError as error:
+        if error.code == UPLOAD_GONE:
+            raise
+        return None, refusal_of(error)
 
 
 def finish(backend: Backend, call: calls.Finish) -> calls.Stored:

@@ -24,15 +24,16 @@ from ckptd.transfer.downloads import DownloadJob, Downloads
 from ckptd.transfer.health import Health, HealthBook
 from ckptd.transfer.journal import Journal
 from ckptd.transfer.pool import MoverPool
-from ckptd.transfer.progress import Progress, Queue
+from ckptd.transfer.progress import Progress, Queue, Tally
 from ckptd.transfer.rates import Rate
 from ckptd.transfer.refusal import BUCKET_MISSING, CORRUPT, MOVER_DIED, PRECONDITION, Refusal, Refused, spoken
+from ckptd.transfer.reuse import CopyBook, Offer, Reusable
 from ckptd.transfer.side_by_side import side_by_side
 from ckptd.transfer.slots import Slots
-from ckptd.transfer.split import part_size_for, parts_of, stretches
+from ckptd.transfer.split import Part, part_size_for, stretches
 from ckptd.transfer.uploads import Uploaded, UploadJob, Uploads
 
-__all__ = ["Health", "ObjectStat", "Remote", "Transfers", "Uploaded"]
+__all__ = ["Health", "ObjectStat", "Remote", "Reusable", "Transfers", "Uploaded"]
 
 DOWNLOAD_PRIORITY = 100
 """Somebody waits for a prefetch; larger goes first."""
@@ -55,7 +56,10 @@ def _ignore(_count: int) -> None:
 
 
 class Transfers:
-    """`parallel` parts in flight over all files; sizes in bytes; `bandwidth` in bytes a second, 0: no cap."""
+    """`parallel` parts in flight over all files; sizes in bytes; `bandwidth` in bytes a second, 0: no cap.
+
+    `reuse`: False sends everything, whatever the stores hold already.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Transfers:
         bandwidth: int,
         movers: int,
         journal: Journal,
+        reuse: bool = True,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -75,7 +80,10 @@ class Transfers:
         self._book = HealthBook()
         dispatcher = Dispatcher(self._pool, self._slots, self._book, backoff or Backoff(), sleep=sleep)
         self._ask = dispatcher.ask
-        self._uploads = Uploads(dispatcher, journal, parallel)
+        self._tally = Tally()
+        self._reuse = reuse
+        self._copies = CopyBook()
+        self._uploads = Uploads(dispatcher, journal, parallel, self._tally)
         self._downloads = Downloads(dispatcher, journal, parallel)
         self._features: dict[Remote, Features] = {}
         self._up = Rate()
@@ -135,9 +143,11 @@ class Transfers:
         journal_key: str,
         on_bytes: Callable[[int], None] = _ignore,
         priority: int = 0,
+        reuse: Reusable | None = None,
     ) -> Uploaded:
         """Makes `path`, whose content is the one `stamp` names, the object at `key`; larger priorities go first.
 
+        Parts that are the same in `reuse` are copied inside the store where it can, and sent where it cannot.
         `on_bytes` gets counts that add up to the size at the end; negative ones take back what has to go again.
         Raises SourceChanged (nothing stays in the store), IntegrityError, RemoteError, ConfigError.
         """
@@ -147,7 +157,9 @@ class Transfers:
                 stamp.size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
             )
             turn = Turn(priority, self._slots.ticket())
-            return await self._uploads.run(UploadJob(remote, key, path, stamp, journal_key, part_size, turn, progress))
+            offer = Offer(reuse if self._reuse else None, remote.name, self._copies)
+            job = UploadJob(remote, key, path, stamp, journal_key, part_size, turn, progress, offer)
+            return await self._uploads.run(job)
 
     async def download(
         self,
@@ -178,11 +190,10 @@ class Transfers:
             turn = Turn(VERIFY_PRIORITY, self._slots.ticket())
             await self._downloads.verify(DownloadJob(remote, key, checksums, turn, progress))
 
-    async def check_remote_part(self, remote: Remote, key: str, checksums: Checksums, number: int) -> None:
-        """Reads one part back (from 1), behind everything else. IntegrityError when it has other bytes or is gone."""
-        part = list(parts_of(checksums.size, checksums.part_size))[number - 1]
+    async def check_remote_part(self, remote: Remote, key: str, checksums: Checksums, part: Part) -> None:
+        """Reads one part back, behind everything else. IntegrityError when it has other bytes or is gone, RemoteError."""
         turn = Turn(SCRUB_PRIORITY, self._slots.ticket())
-        call = calls.CheckPart(remote, key, part.number, part.offset, part.length, checksums.parts[number - 1])
+        call = calls.CheckPart(remote, key, part.number, part.offset, part.length, checksums.parts[part.number - 1])
         with spoken(_object(remote, key)):
             await self._ask(call, remote=remote.name, turn=turn)
 
@@ -292,7 +303,9 @@ class Transfers:
             await self._uploads.abandon(remote, journal_key)
 
     def report(self) -> TransferReport:
-        return TransferReport(self._up.per_second(), self._down.per_second(), self._queue.bytes)
+        return TransferReport(
+            self._up.per_second(), self._down.per_second(), self._queue.bytes, self._tally.sent, self._tally.copied
+        )
 
     def health(self, remote_name: str) -> Health:
         return self._book.get(remote_name)

@@ -1,4 +1,7 @@
-"""Tier → store, one file: whole if it fits in a part, else in parts that are remembered as they arrive."""
+"""Tier → store, one file: whole if it fits in a part, else in parts that are remembered as they arrive.
+
+What the store holds already is copied there (`reuse`); a copied part is a part that has arrived.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from ckptd.domain.model import Checksums, PartDone, Stamp, Unfinished
 from ckptd.transfer import calls
 from ckptd.transfer.dispatch import Dispatcher, Turn
 from ckptd.transfer.journal import Journal
-from ckptd.transfer.progress import Progress
-from ckptd.transfer.refusal import SOURCE_CHANGED, UPLOAD_GONE, Refused
+from ckptd.transfer.progress import Progress, Tally
+from ckptd.transfer.refusal import CHECKSUM, SOURCE_CHANGED, UPLOAD_GONE, Refusal, Refused
+from ckptd.transfer.reuse import Offer
 from ckptd.transfer.side_by_side import side_by_side
 from ckptd.transfer.split import Part, parts_of
 
@@ -26,6 +30,8 @@ _log = structlog.get_logger(__name__)
 class Uploaded:
     etag: str
     checksums: Checksums
+    copied: int = 0
+    """Bytes of it that were not sent, because the store held them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class UploadJob:
     """Fits the store's limits."""
     turn: Turn
     progress: Progress
+    offer: Offer
 
     @property
     def detail(self) -> str:
@@ -52,23 +59,30 @@ def key_of_unfinished(unfinished: Unfinished) -> str:
 
 
 class Uploads:
-    def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int, tally: Tally) -> None:
         self._ask = dispatcher.ask
         self._journal = journal
         self._width = width
+        self._tally = tally
 
     async def run(self, job: UploadJob) -> Uploaded:
-        if job.stamp.size <= job.part_size:
-            return await self._whole(job)
+        uploaded = await (self._whole(job) if job.stamp.size <= job.part_size else self._by_parts(job))
+        job.offer.done()
+        return uploaded
+
+    async def _by_parts(self, job: UploadJob) -> Uploaded:
         for beginning in range(1, BEGINNINGS + 1):
             try:
                 return await self._in_parts(job)
             except Refused as refused:
-                if refused.refusal.code == SOURCE_CHANGED:
+                code = refused.refusal.code
+                if code == SOURCE_CHANGED:
                     await self._try_to_abandon(job)
-                if refused.refusal.code != UPLOAD_GONE or beginning == BEGINNINGS:
+                copies_fail = job.offer.used and code in (UPLOAD_GONE, CHECKSUM)
+                if not (copies_fail or code == UPLOAD_GONE) or beginning == BEGINNINGS:
                     raise
-                _log.warning("upload.forgotten_by_store", remote=job.remote.name, key=job.key)
+                _log.warning("upload.forgotten_by_store", remote=job.remote.name, key=job.key, code=code)
+                job.offer.unjoined(code)  # perhaps for what it had copied: now everything is sent
                 # Some stores say so of a part only: what else of it is there is freed.
                 await self.abandon(job.remote, job.journal_key)
                 job.progress.again()
@@ -93,24 +107,42 @@ class Uploads:
 
     async def _whole(self, job: UploadJob) -> Uploaded:
         await self.abandon(job.remote, job.journal_key)  # of an older, larger content
-        call = calls.PutWhole(job.remote, job.key, job.path, job.stamp)
-        stored = await self._ask(call, remote=job.remote.name, turn=job.turn, on_bytes=job.progress.moved)
         size = job.stamp.size
+        call = calls.PutWhole(job.remote, job.key, job.path, job.stamp, job.offer.whole(size))
+        stored = await self._ask(call, remote=job.remote.name, turn=job.turn, on_bytes=job.progress.moved)
+        self._note(job, size, copied=stored.copied, trouble=stored.trouble)
         parts = (stored.crc64nvme,) if size else ()
-        return Uploaded(stored.etag, Checksums(size, job.part_size, parts, stored.crc64nvme))
+        return Uploaded(stored.etag, Checksums(size, job.part_size, parts, stored.crc64nvme), job.offer.copied)
+
+    def _note(self, job: UploadJob, count: int, *, copied: bool, trouble: Refusal | None) -> None:
+        if copied:
+            self._tally.copied += count
+            job.offer.took(count)
+            job.progress.known(count)
+            return
+        self._tally.sent += count
+        if trouble is not None:
+            _log.info(
+                "upload.not_copied", remote=job.remote.name, key=job.key, code=trouble.code, error=trouble.message
+            )
+            job.offer.refused(trouble)
 
     async def _in_parts(self, job: UploadJob) -> Uploaded:
         unfinished = await self._begun(job)
         done = {part.number: part for part in unfinished.parts}
         job.progress.known(sum(part.size for part in done.values()))
+        if done:
+            job.offer.resumed()
 
         async def send(part: Part) -> None:
             call = calls.PutPart(
-                job.remote, job.key, unfinished.upload_id, part.number, part.offset, part.length, job.path, job.stamp
-            )
-            tag = await self._ask(call, remote=job.remote.name, turn=job.turn, on_bytes=job.progress.moved)
-            done[part.number] = tag
-            await self._journal.part_done(job.journal_key, tag)
+                job.remote, job.key, unfinished.upload_id, part.number, part.offset, part.length, job.path, job.stamp,
+                job.offer.part(part, job.part_size),
+            )  # fmt: skip
+            stored = await self._ask(call, remote=job.remote.name, turn=job.turn, on_bytes=job.progress.moved)
+            self._note(job, part.length, copied=stored.copied, trouble=stored.trouble)
+            done[part.number] = stored.part
+            await self._journal.part_done(job.journal_key, stored.part)
 
         missing = (part for part in parts_of(job.stamp.size, job.part_size) if part.number not in done)
         await side_by_side(missing, send, self._width)
@@ -133,4 +165,5 @@ class Uploads:
         stored = await self._ask(call, remote=job.remote.name)
         await self._journal.forget(job.journal_key)
         sums = tuple(part.crc64nvme for part in parts)
-        return Uploaded(stored.etag, Checksums(job.stamp.size, job.part_size, sums, stored.crc64nvme))
+        checksums = Checksums(job.stamp.size, job.part_size, sums, stored.crc64nvme)
+        return Uploaded(stored.etag, checksums, job.offer.copied)
