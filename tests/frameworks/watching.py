@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
 
 from ckptd.domain.changes import Change, Deleted, Moved, Scanned, Settled
 from ckptd.fronts.watch import WatchFront
@@ -28,7 +29,7 @@ class Watching:
         self._directories: set[str] = set()
         self._front = WatchFront(str(volume), None, self._take)
 
-    async def __aenter__(self) -> Watching:
+    async def __aenter__(self) -> Self:
         await self._front.start()
         return self
 

@@ -1,4 +1,7 @@
-"""lightning.Trainer with ModelCheckpoint. `--last` writes last.ckpt (`link` or `file`), `--top K` keeps the K best, and each is better than those before."""
+"""lightning.Trainer with ModelCheckpoint. `--last` writes last.ckpt (`link` or `file`), `--top K` keeps the K best.
+
+Each checkpoint is better than those before.
+"""
 
 from __future__ import annotations
 
