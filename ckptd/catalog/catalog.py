@@ -6,11 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Self
 
+from ckptd.catalog.checks import Checks
 from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
 from ckptd.catalog.manifests import Manifests
+from ckptd.catalog.nodes import Nodes
 from ckptd.catalog.tags import Tags
 
 
@@ -21,7 +23,9 @@ class Catalog:
         """Name of the corrupt catalog that was moved aside at open; None: there was none."""
         self.files = Files(database)
         self.manifests = Manifests(database)
+        self.nodes = Nodes(database)
         self.journal = Journal(database)
+        self.checks = Checks(database)
         self.wishes = Wishes(database)
         self.tags = Tags(database)
         self.operations = Operations(database)

@@ -64,6 +64,30 @@ CREATE TABLE manifests (
     PRIMARY KEY (volume, run, step, node)
 ) STRICT;
 
+-- Manifests that were there and are not any more, the last of each node. Parts of a step that was written twice are told
+-- apart by them, and what another node pruned is not sent again.
+CREATE TABLE withdrawn (
+    volume     TEXT    NOT NULL,
+    run        BLOB    NOT NULL,
+    step       INTEGER NOT NULL,
+    node       TEXT    NOT NULL,       -- whose manifest it was
+    written_at REAL    NOT NULL,       -- as the manifest said: by that node's clock
+    ours       INTEGER NOT NULL,       -- 1: this node took it back to write the step anew; 0: another node did
+    PRIMARY KEY (volume, run, step, node)
+) STRICT;
+
+-- How the job was launched that wrote a checkpoint here, where the environment of its processes could be read.
+CREATE TABLE launches (
+    volume     TEXT    NOT NULL,
+    run        BLOB    NOT NULL,
+    step       INTEGER NOT NULL,
+    nodes      INTEGER NOT NULL,       -- nodes of the job
+    ranks      INTEGER,                -- processes of the job, over all nodes; NULL: not said
+    ranks_here INTEGER,                -- of them on this node; NULL: not said
+    launcher   TEXT    NOT NULL,       -- torchrun, slurm, openmpi, hydra
+    PRIMARY KEY (volume, run, step)
+) STRICT;
+
 CREATE TABLE pins (
     volume TEXT    NOT NULL,
     run    BLOB    NOT NULL,
@@ -117,6 +141,16 @@ CREATE TABLE events (
     event   TEXT NOT NULL,             -- stable name
     message TEXT NOT NULL,
     fields  TEXT NOT NULL              -- JSON object of text values
+) STRICT;
+
+-- When copies were last read and found good (the scrub's memory). A check of a copy that went says nothing and is forgotten.
+CREATE TABLE checks (
+    volume TEXT NOT NULL,
+    place  TEXT NOT NULL,              -- 'ram', 'nvme' or 'remote'
+    path   BLOB NOT NULL,              -- relative to the volume
+    crc    BLOB NOT NULL,              -- CRC-64/NVME of the content that was read; of another content nothing is known
+    at     REAL NOT NULL,
+    PRIMARY KEY (volume, place, path)
 ) STRICT;
 
 -- Transfers that were begun: a killed daemon goes on where it was.

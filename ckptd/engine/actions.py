@@ -21,7 +21,6 @@ class Actions:
         self.moving = Moving(context, self.hydrating)
         self.retention = Retention(context, self.moving)
         self.upload = self.uploading.upload
-        self.uncommit = self.committing.uncommit
         self.demote = self.moving.demote
         self.promote = self.moving.promote
         self.evict = self.moving.evict
@@ -30,3 +29,6 @@ class Actions:
 
     async def commit(self, volume: str, run: str, step: int, policies: Mapping[tuple[str, str], Policy]) -> None:
         await self.committing.commit(volume, run, step, policies[volume, run])
+
+    async def uncommit(self, volume: str, run: str, step: int, policies: Mapping[tuple[str, str], Policy]) -> None:
+        await self.committing.uncommit(volume, run, step, policies[volume, run])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ckptd.catalog import FileRow
-from ckptd.domain.errors import RemoteError, SourceChanged
+from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import key_of
 from ckptd.engine import looking
 from ckptd.engine.adopting import adopt_members
 from ckptd.engine.confirming import still_there
 from ckptd.engine.context import Context
+from ckptd.engine.known import Committed
 from ckptd.engine.units import Unit, assemble
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
@@ -31,13 +34,18 @@ class Committing:
         volume = context.volumes[volume_name]
         context.require_met(volume_name)
         unit = await self._unit(volume, run, step, policy)
-        rows = [] if unit is None else [row for row in unit.rows if not locate(row.path).temporary]
-        if unit is None or unit.state is not CheckpointState.COMPLETE or not all(row.durable for row in rows):
+        if unit is not None and unit.part is not None:
+            await context.known.refresh(volume, run, step)  # a part must fit to what the others have written by now
+            unit = await self._unit(volume, run, step, policy)
+        if unit is None or not _ready(unit):
+            return
+        rows = [row for row in unit.mine if not locate(row.path).temporary and row.id not in unit.aside]
+        if not all(row.durable for row in rows):
             return
         for row in rows:
             self._untouched(row)
         await still_there(context, volume, rows)
-        manifest = self._manifest(unit, run, step)
+        manifest = self._manifest(unit, rows, run, step)
         described = {entry.key for entry in manifest.entries}
         context.committing |= described
         try:
@@ -46,23 +54,60 @@ class Committing:
         except RemoteError as error:
             if error.backend_code == "precondition":
                 await context.known.refresh(volume, run, step)  # the next plan deals with what is there
+                await self._refuse_namesake(volume, run, step)
             raise
         finally:
             context.committing -= described
-        took = manifest.committed_at - unit.written_at
-        message = f"{run}@{step} is durable: {len(manifest.entries)} files, {took:.1f} s after its last write"
+        await self._tell(volume, manifest, unit, rows)
+
+    async def _tell(self, volume: Volume, manifest: Manifest, unit: Unit, rows: Sequence[FileRow]) -> None:
+        context, run, step = self._context, manifest.run, manifest.step
+        copied = self._copied(rows)
+        took = manifest.committed_at - manifest.written_at
+        what = f"{len(manifest.entries)} files, {took:.1f} s after its last write"
+        committed = context.known.of(volume.name, run, step)
+        event, message = "checkpoint.committed", f"{run}@{step} is durable: {what}"
+        if committed is not None and not committed.whole:
+            event, message = (
+                "checkpoint.part",
+                f"{run}@{step}: this node's part is durable, the checkpoint not yet: {what}",
+            )
+        elif unit.part is not None:
+            message = f"{run}@{step} is durable on all nodes; this one's part: {what}"
         await context.event(
-            "info", "checkpoint.committed", message,
-            volume=volume_name, run=run, step=step, bytes=manifest.size, seconds=round(took, 3),
+            "info", event, message, volume=volume.name, run=run, step=step, bytes=manifest.size, seconds=round(took, 3),
+            bytes_sent=sum(row.size for row in rows if row.link is None) - copied, bytes_copied=copied,
         )  # fmt: skip
+
+    async def _refuse_namesake(self, volume: Volume, run: str, step: int) -> None:
+        """Raises Conflict where another daemon writes under this node's name: neither may take the other's manifests away."""
+        context = self._context
+        committed = context.known.of(volume.name, run, step)
+        there = None if committed is None else committed.by_node.get(context.node)
+        if there is None or there.daemon in ("", context.daemon) or there.committed_at < context.daemon_since:
+            return  # nobody's, ours, or of an earlier life of this node
+        message = f"another daemon named '{context.node}' writes to {volume.remote.url}: it committed {run}@{step}"
+        hint = "give each node a name of its own: node.name in its config file, or CKPTD_NODE; then restart it"
+        if volume.name not in context.namesakes:
+            context.namesakes.add(volume.name)
+            await context.event("error", "node.namesake", message, volume=volume.name, run=run, step=step, hint=hint)
+        raise Conflict(message, hint=hint)
 
     async def _unit(self, volume: Volume, run: str, step: int, policy: Policy) -> Unit | None:
         """Looks at it afresh. Completeness cannot be judged by one step alone, so the whole run is looked at."""
         context = self._context
         rows = await context.catalog.files.of_run(volume.name, run)
         known = context.known.units(volume.name, run)
-        units = assemble(rows, known, {(volume.name, run): policy}, context.clock(), node=context.node)
+        units = assemble(
+            rows, known, {(volume.name, run): policy}, context.clock(), node=context.node,
+            launches=context.launches, withdrawn=context.known.withdrawn(),
+        )  # fmt: skip
         return next((unit for unit in units if unit.step == step), None)
+
+    def _copied(self, rows: Sequence[FileRow]) -> int:
+        """Bytes of these files that were not sent, because the remote held them."""
+        told = [(row, self._context.copied.pop(row.id, None)) for row in rows]
+        return sum(each[1] for row, each in told if each is not None and each[0] == row.generation)
 
     @staticmethod
     def _untouched(row: FileRow) -> None:
@@ -73,32 +118,78 @@ class Committing:
         if found is None or found.stamp != row.stamp(copy) or has_writer(copy.location):
             raise SourceChanged(f"{row.path} is being written again")
 
-    def _manifest(self, unit: Unit, run: str, step: int) -> Manifest:
-        entries = [
-            ManifestEntry(key_of(row.path), row.attributes, row.checksums, row.link, _etag(row))
-            for row in unit.rows
-            if not locate(row.path).temporary
-        ]
-        entries += unit.cold.values()
+    def _manifest(self, unit: Unit, rows: Sequence[FileRow], run: str, step: int) -> Manifest:
+        context, part = self._context, unit.part
+        entries = [ManifestEntry(key_of(row.path), row.attributes, row.checksums, row.link, _etag(row)) for row in rows]
+        if part is None:
+            entries += unit.cold.values()
+        written_at = unit.written_at if part is None else max(row.changed_at for row in rows)
         return Manifest(
-            run, step, self._context.node, 1, unit.framework, self._context.writer, key_of(unit.root), unit.written_at,
-            self._context.clock(), tuple(sorted(entries, key=lambda entry: entry.key)),
+            run, step, context.node, 1 if part is None else part.nodes, unit.framework, context.writer, key_of(unit.root),
+            round(written_at, 3), round(context.clock(), 3), tuple(sorted(entries, key=lambda entry: entry.key)),
+            () if part is None else tuple(key_of(path) for path in part.lacks), self._replaces(unit), context.daemon,
         )  # fmt: skip
 
-    async def uncommit(self, volume_name: str, run: str, step: int) -> None:
-        """Deletes every node's manifest of it: the objects they describe are about to be replaced."""
-        committed = self._context.known.of(volume_name, run, step)
-        if committed is None:
+    def _replaces(self, unit: Unit) -> dict[str, float]:
+        """Manifests of earlier attempts: those that this node took back, and those that others in this attempt did."""
+        found = {node: one.written_at for node, one in unit.went.items() if one.ours}
+        for manifest in () if unit.committed is None else unit.committed.fitting.values():
+            for node, written_at in manifest.replaces.items():
+                found[node] = max(written_at, found.get(node, written_at))
+        return found
+
+    async def uncommit(self, volume_name: str, run: str, step: int, policy: Policy) -> None:
+        """Deletes manifests before the objects that they describe are replaced.
+
+        Of a checkpoint that several nodes write, only this node's own where it merely adds to its part; where it writes the
+        step anew, all of those that belong to the attempt before. Those of the new attempt, which other nodes may have
+        committed already, stay.
+        """
+        context = self._context
+        volume = context.volumes[volume_name]
+        context.require_met(volume_name)
+        unit = await self._unit(volume, run, step, policy)
+        if unit is not None and unit.committed is not None and unit.committed.several:
+            await context.known.refresh(volume, run, step)
+            unit = await self._unit(volume, run, step, policy)
+        committed = None if unit is None else unit.committed
+        if unit is None or committed is None:
             return
-        volume = self._context.volumes[volume_name]
-        self._context.require_met(volume_name)
-        await adopt_members(self._context.catalog, volume, run, step, committed)
-        await volume.manifests.delete(run, step, committed.by_node)
-        await self._context.known.delete(volume_name, run, step)
-        await self._context.event(
+        await self._refuse_namesake(volume, run, step)
+        own = committed.by_node.get(context.node)
+        if unit.part is not None and not unit.rewrites:
+            if own is not None:
+                await volume.manifests.delete(run, step, {context.node: own})
+                await context.known.delete_node(volume_name, run, step, context.node)
+            return
+        replaced = _earlier(committed, context.node)
+        if not committed.several:
+            await adopt_members(context.catalog, volume, run, step, committed)
+        await context.known.withdraw((volume_name, run, step), replaced.values(), ours=True)
+        await volume.manifests.delete(run, step, replaced)
+        for node in replaced:
+            await context.known.delete_node(volume_name, run, step, node)
+        await context.event(
             "info", "checkpoint.uncommitted", f"{run}@{step} was written again: no longer offered until it is durable anew",
             volume=volume_name, run=run, step=step,
         )  # fmt: skip
+
+
+def _ready(unit: Unit) -> bool:
+    return unit.part.ready if unit.part is not None else unit.state is CheckpointState.COMPLETE
+
+
+def _earlier(committed: Committed, here: str) -> dict[str, Manifest]:
+    """The manifests of the attempt that this node's belonged to: not those that replace it."""
+    own = committed.by_node.get(here)
+    return {
+        node: manifest
+        for node, manifest in committed.by_node.items()
+        if own is None
+        or node == here
+        or here not in manifest.replaces
+        or manifest.replaces[here] < own.written_at - 0.001
+    }
 
 
 def _etag(row: FileRow) -> str:

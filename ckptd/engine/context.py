@@ -14,7 +14,8 @@ import structlog
 
 from ckptd.catalog import Catalog
 from ckptd.domain.errors import NotKnown, RemoteError, StateUnusable, UsageError
-from ckptd.domain.model import EventRecord, Place
+from ckptd.domain.launch import Launch
+from ckptd.domain.model import EventRecord, Place, ScrubReport
 from ckptd.engine.known import KnownManifests
 from ckptd.engine.retries import Retries
 from ckptd.engine.volume import Tier, Volume
@@ -64,10 +65,20 @@ class Context:
     """Keys whose deletion is on its way."""
     committing: set[str] = field(default_factory=set)
     """Keys that a manifest on its way describes: no leftovers, although `known` does not name them yet."""
+    copied: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Generation and bytes, by file: what of it the remote copied instead of receiving it. For the report at the commit."""
     remotes_down: dict[str, str] = field(default_factory=dict)
     """Remotes that are known, and reported, to be unreachable: name -> why."""
     flushed: Counter[tuple[str, str, int | None]] = field(default_factory=Counter)
     """Checkpoints that a running flush names: they are sent even if `sync = latest` would skip them."""
+    daemon: str = ""
+    """Tells two daemons apart that bear the same node name; kept with the catalog."""
+    daemon_since: float = 0.0
+    """When this catalog was made: what bears our node name and is older is of an earlier life of this node."""
+    namesakes: set[str] = field(default_factory=set)
+    """Volumes to whose remote another daemon writes under our node name, as was told already."""
+    launches: dict[tuple[str, str, int], Launch] = field(default_factory=dict)
+    """How the jobs were launched that write checkpoints here, by volume, run and step."""
     unmet: dict[str, str] = field(default_factory=dict)
     """Volumes whose remote did not answer yet since the start, or may not be used: name -> why. See `reaching`."""
     wake_event: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,6 +86,8 @@ class Context:
     """Notified after every look of the reconciler: what waits for a state looks again."""
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     """Notified after every event record."""
+    scrub: ScrubReport = field(default_factory=ScrubReport)
+    """How far the background check is."""
     group: asyncio.TaskGroup | None = None
     catch_up: Callable[[], Awaitable[None]] = _at_once
     """Returns when what jobs had done when it was called is in the catalog (or that takes too long)."""

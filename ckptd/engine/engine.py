@@ -13,8 +13,10 @@ from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import OperationKind, Place
 from ckptd.engine.actions import Actions
 from ckptd.engine.checksumming import Checksumming
+from ckptd.engine.companions import Companions
 from ckptd.engine.context import Context
 from ckptd.engine.flushing import Flushing
+from ckptd.engine.identity import identify
 from ckptd.engine.mending import Mending
 from ckptd.engine.observer import Observer
 from ckptd.engine.operations import Operations
@@ -56,6 +58,7 @@ class Engine:
         self.scrubbing = Scrubbing(
             context, self.reconciler, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
         )
+        self.companions = Companions(context, self.reconciler)
         self._psi_file = psi_file
         self._shrinkage = Shrinkage()
         self._observers = {name: Observer(context, volume) for name, volume in context.volumes.items()}
@@ -97,8 +100,11 @@ class Engine:
         context.spawn(self._clear_staging(), "staging")
         context.spawn(self.reaching.run(), "reaching")
         context.spawn(self.tagging.run(), "tags")
+        await identify(context)
+        context.launches.update(await context.catalog.nodes.launches())
         await self.observed()
         await self.reconciler.look()
+        context.spawn(self.companions.run(), "other nodes")
         context.spawn(self.reconciler.run(), "reconciler")
         context.spawn(self.scrubbing.run(), "scrub")
         await self.operations.resume()

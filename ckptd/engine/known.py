@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import structlog
 
 from ckptd.catalog import Catalog, CopyRow, ManifestRow
+from ckptd.catalog.nodes import Withdrawal
 from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
 from ckptd.engine.adopting import adopt_members
 from ckptd.engine.volume import Volume
+from ckptd.layouts import Member, judge
+from ckptd.layouts.spread import elsewhere
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.manifest.quarantine import Note, note_of
 from ckptd.manifest.store import Listed
@@ -22,13 +27,16 @@ from ckptd.transfer.side_by_side import side_by_side
 _READS_AT_A_TIME = 16
 """A node that is new to a remote has every manifest to read, each a round trip."""
 
+CLOCK_STEP_S = 0.001
+"""Manifests carry milliseconds."""
+
 log = structlog.get_logger()
 
 UnitKey = tuple[str, str, int]
 """Volume, run, step."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Committed:
     """All manifests of one checkpoint. Never changed, always replaced: the same object means that nothing changed."""
 
@@ -38,34 +46,80 @@ class Committed:
     quarantined: Mapping[str, Note] = field(default_factory=dict)
     """Why it is not offered, by node whose manifest was put aside."""
 
-    @property
-    def whole(self) -> bool:
-        """All expected nodes' manifests are there, and none of them in quarantine."""
-        return (
-            not self.quarantined
-            and bool(self.by_node)
-            and len(self.by_node) >= max(manifest.nodes for manifest in self.by_node.values())
+    @cached_property
+    def fitting(self) -> Mapping[str, Manifest]:
+        """Those of one attempt: where the step was written again, a manifest that another one replaces does not count."""
+        if len(self.by_node) < 2:
+            return self.by_node
+        found = {name: own for name, own in self.by_node.items() if self.replaced_by(name, own.written_at) is None}
+        return found or self.by_node
+
+    def replaced_by(self, node: str, written_at: float) -> str | None:
+        """The other node that wrote the step anew after `node` had written what is from `written_at`."""
+        return next(
+            (
+                name
+                for name, other in self.by_node.items()
+                if name != node and other.replaces.get(node, -math.inf) >= written_at - CLOCK_STEP_S
+            ),
+            None,
         )
 
     @property
+    def several(self) -> bool:
+        """More nodes than one write it."""
+        return len(self.by_node) > 1 or any(manifest.nodes != 1 for manifest in self.by_node.values())
+
+    @property
+    def expected(self) -> int:
+        """How many nodes' manifests make it whole; 0: nobody can tell, the union decides."""
+        return max((manifest.nodes for manifest in self.fitting.values()), default=0)
+
+    @cached_property
+    def lacking(self) -> str:
+        """What the union of the manifests lacks, by their names and indexes; "" if nothing."""
+        return lacking(self.fitting.values()) if self.several else ""
+
+    @property
+    def whole(self) -> bool:
+        """All expected nodes' manifests are there, of one attempt, and none of them in quarantine."""
+        return not self.quarantined and bool(self.by_node) and len(self.fitting) >= self.expected and not self.lacking
+
+    @property
     def first(self) -> Manifest:
-        return next(iter(self.by_node.values()))
+        return next(iter(self.fitting.values()))
 
     def entries(self) -> dict[str, ManifestEntry]:
         """By path in the volume."""
-        return {entry.path: entry for manifest in self.by_node.values() for entry in manifest.entries}
+        return {entry.path: entry for manifest in self.fitting.values() for entry in manifest.entries}
+
+    @property
+    def written_at(self) -> float:
+        return max(manifest.written_at for manifest in self.fitting.values())
 
     @property
     def committed_at(self) -> float:
-        return max(manifest.committed_at for manifest in self.by_node.values())
+        return max(manifest.committed_at for manifest in self.fitting.values())
+
+
+def lacking(manifests: Iterable[Manifest]) -> str:
+    """What manifests lack together to be whole; "" if nothing, as far as their names and indexes tell."""
+    keys = {entry.key: entry.path for manifest in manifests for entry in manifest.entries}
+    named = sorted({key for manifest in manifests for key in manifest.lacks} - keys.keys())
+    if named:
+        return f"lacks {named[0].rpartition('/')[2]}" + (f" and {len(named) - 1} more" if len(named) > 1 else "")
+    said = judge([Member(path, True, None, 0.0) for path in keys.values()], now=1.0, settle_s=0.0, previous=None)
+    return elsewhere(list(keys.values())) or said.reason
 
 
 class KnownManifests:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[UnitKey, Committed] = {}
+        self._withdrawn: dict[UnitKey, Mapping[str, Withdrawal]] = {}
 
     async def load(self) -> None:
+        self._withdrawn.update(await self._catalog.nodes.withdrawals())
         for row in await self._catalog.manifests.all():
             try:
                 self._remember(row, Manifest.from_json(row.body, f"catalog: {row.run}@{row.step}"))
@@ -119,16 +173,47 @@ class KnownManifests:
                 copy = CopyRow(Place.REMOTE, row.generation, entry.key, etag=entry.etag)
                 await self._catalog.files.put_copy(row.id, copy)
 
+    def withdrawn(self) -> Mapping[UnitKey, Mapping[str, Withdrawal]]:
+        """Manifests that went, by unit and node. The inner mappings are never changed, always replaced."""
+        return self._withdrawn
+
+    async def withdraw(self, key: UnitKey, manifests: Iterable[Manifest], *, ours: bool) -> None:
+        """They are about to be deleted, or were found to be gone."""
+        went = {one.node: Withdrawal(round(one.written_at, 3), ours) for one in manifests}
+        self._withdrawn[key] = {**self._withdrawn.get(key, {}), **went}
+        await self._catalog.nodes.withdrew(*key, went)
+
+    async def forget_withdrawn(self, volume: str, run: str, step: int) -> None:
+        if self._withdrawn.pop((volume, run, step), None) is not None:
+            await self._catalog.nodes.forget(volume, run, step)
+
     async def delete_all(self, volume: str) -> int:
         """The volume has another remote now. Returns how many checkpoints were known in the old one."""
         keys = [key for key, _ in self.units(volume)]
         for key in keys:
             await self.delete(*key)
+        await self._catalog.nodes.another_remote(volume)
+        for key in [key for key in self._withdrawn if key[0] == volume]:
+            del self._withdrawn[key]
         return len(keys)
 
     async def delete(self, volume: str, run: str, step: int) -> None:
         await self._catalog.manifests.delete(volume, run, step)
         self._known.pop((volume, run, step), None)
+
+    async def delete_node(self, volume: str, run: str, step: int, node: str) -> None:
+        """That node's manifest was deleted in the remote; those of the others stay."""
+        unit = self._known.get((volume, run, step))
+        await self._catalog.manifests.delete(volume, run, step, node)
+        if unit is not None:
+            self._drop_nodes((volume, run, step), unit, [node])
+
+    def _drop_nodes(self, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
+        del self._known[key]
+        if left := {name: manifest for name, manifest in unit.by_node.items() if name not in gone}:
+            versions = {name: version for name, version in unit.versions.items() if name not in gone}
+            quarantined = {name: note for name, note in unit.quarantined.items() if name not in gone}
+            self._known[key] = replace(unit, by_node=left, versions=versions, quarantined=quarantined)
 
     async def forget_members(self, volume: str, run: str, step: int, keys: Collection[str]) -> None:
         unit = self._known.get((volume, run, step))
@@ -161,14 +246,12 @@ class KnownManifests:
     async def _forget_nodes(self, volume: Volume, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
         # A row for each member: those that are neither here nor in the remote any more are lost, not forgotten.
         forgotten = replace(unit, by_node={name: unit.by_node[name] for name in gone})
-        await adopt_members(self._catalog, volume, key[1], key[2], forgotten)
+        if not unit.several:  # what other nodes wrote is theirs to keep
+            await adopt_members(self._catalog, volume, key[1], key[2], forgotten)
         if self._known.get(key) is not unit:
             return  # committed anew meanwhile
-        del self._known[key]
-        if left := {name: manifest for name, manifest in unit.by_node.items() if name not in gone}:
-            versions = {name: version for name, version in unit.versions.items() if name not in gone}
-            quarantined = {name: note for name, note in unit.quarantined.items() if name not in gone}
-            self._known[key] = replace(unit, by_node=left, versions=versions, quarantined=quarantined)
+        self._drop_nodes(key, unit, gone)
+        await self.withdraw(key, [unit.by_node[node] for node in gone], ours=False)
         for node in gone:
             await self._catalog.manifests.delete(*key, node)
         # Somebody deleted it, and its objects perhaps too: what is here is only durable once it was sent again.

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from ckptd.catalog import FileRow
 from ckptd.domain.model import Place
 from ckptd.engine.context import Context
-from ckptd.engine.units import matches
+from ckptd.engine.matching import matches
 from ckptd.engine.volume import Volume
 
 

@@ -18,7 +18,7 @@ from ckptd.domain.model import Checksums, Place
 from ckptd.domain.names import CheckpointId, path_of
 from ckptd.engine.context import Context
 from ckptd.engine.known import Committed, UnitKey
-from ckptd.engine.units import matches
+from ckptd.engine.matching import matches
 from ckptd.engine.uploading import Uploading
 from ckptd.engine.volume import Volume
 from ckptd.manifest import Manifest, ManifestEntry

@@ -14,7 +14,7 @@ from ckptd.engine.confirming import still_there
 from ckptd.engine.context import Context
 from ckptd.engine.hydrating import Hydrating
 from ckptd.engine.leaving import unlink_object
-from ckptd.engine.units import matches
+from ckptd.engine.matching import matches
 from ckptd.engine.volume import Volume
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import dress, write_origin

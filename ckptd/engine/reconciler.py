@@ -123,7 +123,16 @@ class Reconciler:
         }
         before = {unit.key: unit for unit in self.view.units}
         self.view = View(
-            assemble(rows, known, policies, now, before, node=context.node),
+            assemble(
+                rows,
+                known,
+                policies,
+                now,
+                before,
+                node=context.node,
+                launches=context.launches,
+                withdrawn=context.known.withdrawn(),
+            ),
             policies,
             now,
             {row.id: row.size for row in rows},
@@ -180,7 +189,7 @@ class Reconciler:
             case Commit(volume, run, step):
                 self._on_unit((volume, run, step), self._actions.commit(volume, run, step, self.view.policies))
             case Uncommit(volume, run, step):
-                self._on_unit((volume, run, step), self._actions.uncommit(volume, run, step))
+                self._on_unit((volume, run, step), self._actions.uncommit(volume, run, step, self.view.policies))
             case Abandon(volume, run, step):
                 self._on_unit((volume, run, step), self._actions.abandon(volume, run, step))
             case Prune(volume, run, step):

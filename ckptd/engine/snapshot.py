@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ckptd.catalog import FileRow, PinRow
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.engine.context import Context
+from ckptd.engine.parts import adds_only
 from ckptd.engine.retries import move_of
 from ckptd.engine.units import Unit, settled
 from ckptd.layouts import locate
@@ -24,7 +25,11 @@ def take(
 ) -> Snapshot:
     """`begun`: ids of files of which an unfinished upload is in the journal."""
     pinned = {(pin.volume, pin.run, pin.step): pin.tier for pin in pins}
-    views = tuple(_unit(context, unit, pinned, policies[unit.volume, unit.run], begun) for unit in units)
+    pruners = _pruners(units)
+    views = tuple(
+        _unit(context, unit, pinned, policies[unit.volume, unit.run], begun, pruners.get((unit.volume, unit.run)))
+        for unit in units
+    )
     at_home = [view for view in views if context.volumes[view.volume].home is Place.RAM]
     expected = expected_bytes(at_home, context.clock())
     tiers = tuple(
@@ -39,9 +44,19 @@ def take(
     return Snapshot(views, tiers)
 
 
+def _pruners(units: Sequence[Unit]) -> dict[tuple[str, str], str]:
+    """By run: the one node that prunes, which all of them find by themselves."""
+    found = {}
+    for unit in units:  # each run's by step: the newest comes last
+        if unit.committed is not None and unit.state is CheckpointState.COMMITTED:
+            found[unit.volume, unit.run] = min(unit.committed.fitting)
+    return found
+
+
 def _unit(
-    context: Context, unit: Unit, pinned: Mapping[tuple[str, str, int], Place], policy: Policy, begun: frozenset[int]
-) -> UnitView:
+    context: Context, unit: Unit, pinned: Mapping[tuple[str, str, int], Place], policy: Policy, begun: frozenset[int],
+    pruner: str | None,
+) -> UnitView:  # fmt: skip
     running, retries = context.files, context.retries
     if any(row.id in running or retries.at(row.id) or retries.at(move_of(row.id)) for row in unit.rows):
         files = tuple(_file(context, unit, row) for row in unit.rows if row.link is None)
@@ -61,7 +76,7 @@ def _unit(
         protected=bool(unit.protected),
         asked_for=unit.asked_for,
         pinned=pin,
-        manifest=unit.committed is not None,
+        manifest=unit.committed is not None and not adds_only(unit, context.node),
         manifest_current=unit.manifest_current and unit.state is CheckpointState.COMMITTED,
         upload_begun=unit.begun or uploading or any(row.id in begun for row in unit.rows),
         remote_ok=unit.volume not in context.unmet
@@ -69,7 +84,10 @@ def _unit(
         busy=unit.key in context.busy_units,
         retry_at=context.retries.at(unit.key),
         completed_at=unit.written_at if unit.restorable else None,
-        shared=unit.committed is not None and any(node != context.node for node in unit.committed.by_node),
+        part=unit.part is not None and unit.part.ready,
+        part_committed=unit.part_committed,
+        withdrawn=unit.withdrawn,
+        shared=pruner not in (None, context.node),
     )
 
 
@@ -89,7 +107,7 @@ def _file(context: Context, unit: Unit, row: FileRow) -> FileView:
         leaving=work is not None and work.leaving,
         retry_at=context.retries.at(row.id),
         move_retry_at=context.retries.at(move_of(row.id)),
-        left_over=where.temporary and unit.restorable,
+        left_over=(where.temporary and unit.restorable) or row.id in unit.aside,
         last=where.last,
         closed_at=row.changed_at,
         points_to=row.points_to,

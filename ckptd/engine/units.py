@@ -7,9 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ckptd.catalog import FileRow
+from ckptd.catalog.nodes import Withdrawal
+from ckptd.domain.launch import Launch
 from ckptd.domain.model import RESTORABLE, CheckpointState, Place
 from ckptd.domain.names import path_of
+from ckptd.engine import parts
 from ckptd.engine.known import Committed, UnitKey
+from ckptd.engine.matching import matches
+from ckptd.engine.several import Before, Part
 from ckptd.layouts import Member, Verdict, judge, locate, names_of
 from ckptd.layouts.judge import root_of
 from ckptd.manifest import ManifestEntry
@@ -39,6 +44,8 @@ class Unit:
     policy: Policy | None = None
     previous: frozenset[str] | None = None
     """What it was judged by."""
+    pointed: bool = False
+    """A pointer of the run that is younger than its files names it."""
     idle: tuple[FileView, ...] | None = None
     """Its files as the planner sees them while nothing is done to them; filled in when first asked for."""
     superseded: bool = False
@@ -47,6 +54,26 @@ class Unit:
     """The job's symbolic links with their targets, its pointer files with the steps they name; filled in when first asked for."""
     protected: tuple[str, ...] = ()
     """Which tags, links and flushes keep it from being let go (`engine.protecting`)."""
+    part: Part | None = None
+    """What lies here is a part of a checkpoint that several nodes write; None: it is, or is to be, whole by itself."""
+    part_committed: bool = False
+    """This node's manifest describes its part as it is."""
+    rewrites: bool = False
+    """What lies here replaces content that a manifest of the same attempt described: the step is written anew."""
+    mine: tuple[FileRow, ...] = ()
+    """Of its rows, what this node wrote; the others are copies of what other nodes wrote."""
+    aside: frozenset[int] = frozenset()
+    """Rows, by id, that are not sent: another node wrote the same file, and its content counts (or is just compared)."""
+    withdrawn: bool = False
+    """Another node took this node's manifest of exactly this content away: pruned, or about to be written anew."""
+    before: Before | None = None
+    """What the run's last whole checkpoint says about its nodes."""
+    launch: Launch | None = None
+    """How the job was launched that writes it."""
+    went: Mapping[str, Withdrawal] = field(default_factory=dict)
+    """Manifests of it that are not there any more, by node."""
+    as_before: Before | None = None
+    """What the run's next checkpoint compares itself with; filled in when first asked for."""
     asked_for: bool = False
     """A tag or a flush names it: `sync = latest` does not skip it."""
 
@@ -86,7 +113,7 @@ class Unit:
     @property
     def written_at(self) -> float:
         if self.committed is not None and self.state is CheckpointState.COMMITTED:
-            return self.committed.first.written_at  # rows made by a prefetch are younger than what they hold
+            return self.committed.written_at  # rows made by a prefetch are younger than what they hold
         if self.rows:
             return max(row.changed_at for row in self.rows)
         return self.committed.first.written_at if self.committed else 0.0
@@ -109,11 +136,14 @@ def assemble(
     before: Mapping[tuple[str, str, int | None], Unit] | None = None,
     *,
     node: str = "",
+    launches: Mapping[UnitKey, Launch] | None = None,
+    withdrawn: Mapping[UnitKey, Mapping[str, Withdrawal]] | None = None,
 ) -> list[Unit]:
     """Units by volume and run, in each run by step (loose files first).
 
-    `node`: whose rows these are. `before`: an earlier answer by key; a unit of which nothing changed is taken from there,
-    which keeps a look at thousands of files at rest cheap.
+    `node`: whose rows these are. `launches`: how their jobs were launched; `withdrawn`: manifests that went.
+    `before`: an earlier answer by key; a unit of which nothing changed is taken from there, which keeps a look at
+    thousands of files at rest cheap.
     """
     units: dict[tuple[str, str, int | None], Unit] = {}
     for row in rows:
@@ -127,6 +157,10 @@ def assemble(
     ordered = []
     for key in sorted(runs):
         members = sorted(runs[key], key=lambda unit: -1 if unit.step is None else unit.step)
+        for unit in members:
+            its = (unit.volume, unit.run, -1 if unit.step is None else unit.step)
+            unit.launch = launches.get(its) if launches else None
+            unit.went = withdrawn.get(its, unit.went) if withdrawn else unit.went
         members = _judge_run(members, policy_of[key], now, before or {}, node)
         ordered += members
     return ordered
@@ -136,10 +170,13 @@ def _judge_run(
     units: list[Unit], policy: Policy, now: float, before: Mapping[tuple[str, str, int | None], Unit], node: str
 ) -> list[Unit]:
     previous: frozenset[str] | None = None
+    last: Before | None = None
+    pointers = {row.points_to: row for unit in units for row in unit.rows if row.points_to is not None}
     judged = []
     for fresh in units:
         kept = before.get(fresh.key)
-        fresh.policy, fresh.previous = policy, previous
+        fresh.pointed = _written_before(fresh, pointers.get(fresh.step))
+        fresh.policy, fresh.previous, fresh.before = policy, previous, last
         if kept is not None and kept.wake_at is None and _same(kept, fresh):
             unit = kept
         else:
@@ -147,12 +184,20 @@ def _judge_run(
             _judge(unit, policy, now, previous, node)
         judged.append(unit)
         if unit.step is not None and unit.restorable:
-            previous = unit.names
+            previous, last = unit.names, parts.before_of(unit, node)
     newer = False
     for unit in reversed(judged):
         unit.superseded = newer and unit.step is not None
+        parts.give_up(unit, policy, now)
         newer = newer or (unit.step is not None and unit.restorable)
     return judged
+
+
+def _written_before(unit: Unit, pointer: FileRow | None) -> bool:
+    """By the files' own times, which are true also for what was written while nobody looked."""
+    if pointer is None or not pointer.closed:
+        return False
+    return all(row.attributes.mtime_ns <= pointer.attributes.mtime_ns for row in unit.rows)
 
 
 def _same(kept: Unit, fresh: Unit) -> bool:
@@ -161,6 +206,10 @@ def _same(kept: Unit, fresh: Unit) -> bool:
         kept.committed is fresh.committed
         and kept.policy == fresh.policy
         and kept.previous == fresh.previous
+        and kept.before == fresh.before
+        and kept.launch == fresh.launch
+        and kept.went == fresh.went
+        and kept.pointed == fresh.pointed
         and len(kept.rows) == len(fresh.rows)
         and all(old is new for old, new in zip(kept.rows, fresh.rows, strict=True))
     )
@@ -171,6 +220,7 @@ def _judge(unit: Unit, policy: Policy, now: float, previous: frozenset[str] | No
         return
     members = _compare_with_manifest(unit)
     unit.names = names_of(members)
+    parts.divide(unit, members, policy, now, node)
     if unit.manifest_current and unit.committed is not None and unit.committed.whole:
         manifest = unit.committed.first
         unit.state, unit.framework, unit.root = CheckpointState.COMMITTED, manifest.framework, manifest.root
@@ -184,9 +234,19 @@ def _judge(unit: Unit, policy: Policy, now: float, previous: frozenset[str] | No
         manifest = unit.committed.first
         unit.state, unit.framework, unit.root = CheckpointState.TORN, manifest.framework, manifest.root
         unit.reason = "; ".join(dict.fromkeys(note.reason for note in unit.committed.quarantined.values()))
+    elif parts.is_part(unit):
+        parts.judge_part(unit, members, now, policy.settle_s, node)
+        _note_lost(unit)
     else:
         committed_at = None if unit.committed is None else unit.committed.committed_at
-        said = judge(members, now=now, settle_s=policy.settle_s, previous=previous, committed_at=committed_at)
+        said = judge(
+            members,
+            now=now,
+            settle_s=policy.settle_s,
+            previous=previous,
+            committed_at=committed_at,
+            pointed=unit.pointed,
+        )
         _apply(unit, said)
 
 
@@ -215,6 +275,10 @@ def _committed_anew_by(unit: Unit, here: str) -> str | None:
 def _apply(unit: Unit, verdict: Verdict) -> None:
     unit.state, unit.reason, unit.framework = verdict.state, verdict.reason, verdict.framework
     unit.root, unit.wake_at = verdict.root, verdict.wake_at
+    _note_lost(unit)
+
+
+def _note_lost(unit: Unit) -> None:
     if unit.step is not None and (
         lost := [row.path for row in unit.rows if row.closed and row.link is None and not row.places]
     ):
@@ -238,20 +302,6 @@ def _compare_with_manifest(unit: Unit) -> list[Member]:
         matches(row, entries.get(row.path)) for row in unit.rows if not locate(row.path).temporary
     )
     return members + [Member(path, True, None, committed.committed_at) for path in unit.cold]
-
-
-def matches(row: FileRow, entry: ManifestEntry | None) -> bool:
-    """Whether the row's present content is what the manifest describes."""
-    if entry is None or not row.closed:
-        return False
-    if row.link is not None or entry.link is not None:
-        return row.link == entry.link
-    return (
-        row.checksums is not None
-        and entry.checksums is not None
-        and row.checksums.whole == entry.checksums.whole
-        and row.size == entry.size
-    )
 
 
 def _member(row: FileRow) -> Member:

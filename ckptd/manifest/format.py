@@ -7,7 +7,8 @@ is `path_of(key)`. A symbolic link has a `link` and no object.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,7 @@ class Manifest:
     step: int
     node: str
     nodes: int
-    """How many nodes' manifests make the checkpoint whole."""
+    """How many nodes' manifests make the checkpoint whole; 0: this node has a part and cannot tell of how many."""
     framework: str
     writer: str
     """Program and version that wrote it."""
@@ -54,6 +55,14 @@ class Manifest:
     written_at: float
     committed_at: float
     entries: tuple[ManifestEntry, ...]
+    lacks: tuple[str, ...] = ()
+    """Keys that an index among these files names, and that other nodes are to bring."""
+    replaces: Mapping[str, float] = field(default_factory=dict)
+    """This step was written before: `written_at` of the manifests, by node, that were taken back for it. They, and any older
+    ones of the same nodes, are of an attempt that this manifest does not belong to.
+    """
+    daemon: str = ""
+    """Which daemon wrote it: two that bear the same node name are told apart by it."""
 
     @property
     def size(self) -> int:
@@ -72,6 +81,9 @@ class Manifest:
                 "root": self.root,
                 "written_at": _rfc3339(self.written_at),
                 "committed_at": _rfc3339(self.committed_at),
+                "daemon": self.daemon,
+                "lacks": list(self.lacks),
+                "replaces": {node: _rfc3339(at) for node, at in self.replaces.items()},
                 "files": [_entry_json(entry) for entry in self.entries],
             },
             ensure_ascii=False,
@@ -92,6 +104,9 @@ class Manifest:
                 path_of(data["run"]), int(data["step"]), str(data["node"]), int(data["nodes"]), str(data["framework"]),
                 str(data["writer"]), str(data["root"]), _seconds(data["written_at"]), _seconds(data["committed_at"]),
                 tuple(_entry(item) for item in data["files"]),
+                tuple(str(key) for key in data.get("lacks", ())),
+                {str(node): _seconds(at) for node, at in data.get("replaces", {}).items()},
+                str(data.get("daemon", "")),
             )  # fmt: skip
             _check(found)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

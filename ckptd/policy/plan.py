@@ -14,6 +14,7 @@ Uploads (`uploads`)
     up all the same, torn checkpoints do not. What a tag or a flush names is not skipped.
   - A checkpoint is committed when it is complete and every file durable; what a dead writer left beside it under a
     temporary name does not count.
+  - A part of a checkpoint that several nodes write is sent and committed like a complete one, as soon as it is all there.
   - A committed checkpoint that is overwritten keeps its objects and manifest until it is complete again; then the
     manifest goes (`Uncommit`) before the first object is replaced. A torn rewrite never reaches the remote.
   - A remote that is down gets one action a volume as a trial, and nothing while one is on its way.
@@ -34,8 +35,8 @@ Retention (`retention`)
   - Abandoned (the one way to lose an only copy, and asked for): a checkpoint that `sync = latest` skipped, beyond
     `keep_hot` and `keep_nvme`, not pinned or protected, when a newer one of the run is committed.
   - Pruned from the remote: committed, `keep_remote` or more newer committed ones, not a multiple of `keep_every`, not
-    pinned or protected (a tag, a link such as `best`), committed by this node alone, and held by no tier any more: it
-    would become an only copy and go up again.
+    pinned or protected (a tag, a link such as `best`), and held by no tier any more: it would become an only copy and go
+    up again. Where several nodes write, one of them prunes; the others let go of what it took (`Standing.let_go`).
 
 Nothing is planned for busy files and units, and at most one action a file. Relief of pressure goes before everything.
 """

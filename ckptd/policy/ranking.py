@@ -19,6 +19,8 @@ class Standing:
     """0: the newest complete or committed checkpoint of its run. None: not ranked (writing, torn, lost, loose)."""
     committed_rank: int | None = None
     """The same among committed ones only."""
+    newer: int = 0
+    """How many newer checkpoints of the run are committed."""
     outlived: bool = False
     """A newer checkpoint of the run is committed."""
 
@@ -51,6 +53,20 @@ class Standing:
         )
 
     @property
+    def let_go(self) -> bool:
+        """Another node took its manifests away, and it is not to be sent again: the whole was not this node's alone, or
+        policy would not keep it in the remote.
+        """
+        return self.unit.withdrawn and (self.unit.state is CheckpointState.TORN or self.beyond_remote)
+
+    @property
+    def beyond_remote(self) -> bool:
+        """`keep_remote` and `keep_every` do not cover it."""
+        unit, policy = self.unit, self.unit.policy
+        every = unit.step is not None and policy.keep_every and unit.step % policy.keep_every == 0
+        return bool(policy.keep_remote) and self.newer >= policy.keep_remote and not every
+
+    @property
     def stale(self) -> bool:
         """A manifest of ours describes contents that are not the present ones."""
         return self.unit.manifest and not self.unit.manifest_current
@@ -75,7 +91,7 @@ def _of_run(units: list[UnitView]) -> list[Standing]:
         is_committed = unit.state is CheckpointState.COMMITTED
         is_ranked = unit.state in RESTORABLE
         rank, committed_rank = ranked if is_ranked else None, committed if is_committed else None
-        found.append(Standing(unit, rank, committed_rank, outlived=committed > 0))
+        found.append(Standing(unit, rank, committed_rank, newer=committed, outlived=committed > 0))
         ranked += is_ranked
         committed += is_committed
     return found

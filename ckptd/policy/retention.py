@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptd.domain.model import TIERS
+from ckptd.domain.model import TIERS, CheckpointState
 from ckptd.policy.actions import Abandon, Prune
 from ckptd.policy.ranking import Standing
 from ckptd.policy.snapshot import waits
 
 
 def abandoned(standings: Sequence[Standing]) -> list[Abandon]:
-    """Skipped by `sync = latest`, beyond what is kept here, and a newer one is safe in the remote."""
+    """Skipped by `sync = latest` (or pruned by another node, which `keep_remote` agrees with), beyond what is kept here, and a
+    newer one is safe in the remote.
+    """
     found: list[Abandon] = []
     for standing in standings:
         unit = standing.unit
         if (
             unit.step is not None
-            and standing.skipped
+            and (standing.skipped or (standing.let_go and standing.beyond_remote))
             and standing.outlived
-            and not standing.kept
+            and (not standing.kept or unit.state is CheckpointState.TORN)
             and unit.pinned is None
             and not unit.protected
             and not unit.busy
@@ -33,7 +35,7 @@ def abandoned(standings: Sequence[Standing]) -> list[Abandon]:
 def pruned(standings: Sequence[Standing], now: float) -> list[Prune]:
     """Oldest first. What a tier still holds stays in the remote: it would be an only copy, and go up again.
 
-    A checkpoint that other nodes committed too (or alone) is theirs to prune: they may hold it.
+    Where several nodes write, one of them prunes (`UnitView.shared`), and the others follow when the manifests are gone.
     """
     found: list[Prune] = []
     for standing in reversed(standings):

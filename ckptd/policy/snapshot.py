@@ -79,8 +79,16 @@ class UnitView:
     """A commit, uncommit or prune of it is running."""
     retry_at: float = 0.0
     completed_at: float | None = None
+    part: bool = False
+    """Its files are all there, and are a part of a checkpoint that several nodes write: sent and committed as such, though
+    the whole is still WRITING.
+    """
+    part_committed: bool = False
+    """… and this node's manifest describes them."""
+    withdrawn: bool = False
+    """Another node took this node's manifest of exactly these contents away."""
     shared: bool = False
-    """Other nodes' manifests exist for it: pruning only takes what this node wrote."""
+    """Another node is to prune it: the first by name of those that wrote the run's newest committed checkpoint does."""
 
 
 @dataclass(frozen=True, slots=True)

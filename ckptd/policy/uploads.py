@@ -35,7 +35,7 @@ def remote_work(standings: Sequence[Standing], now: float) -> list[RemoteAction]
         if unit.step is not None and not waits(unit.retry_at, now):
             if standing.stale and (wanted or ready):
                 uncommits.append((standing, Uncommit(unit.volume, unit.run, unit.step)))
-            elif ready and not unit.manifest_current:
+            elif ready and not unit.manifest_current and not unit.part_committed:
                 commits.append((standing, Commit(unit.volume, unit.run, unit.step)))
         if wanted and not standing.stale:
             prefix = _unit_order(standing, wanted)
@@ -56,7 +56,9 @@ def _may_upload(standing: Standing) -> bool:
     unit = standing.unit
     if unit.step is None:
         return True
-    if unit.state in {CheckpointState.COMPLETE, CheckpointState.COMMITTED}:
+    if standing.let_go:
+        return False
+    if unit.state in {CheckpointState.COMPLETE, CheckpointState.COMMITTED} or unit.part:
         return not standing.skipped
     return unit.policy.sync is Sync.ALL and not standing.stale
 
@@ -89,7 +91,7 @@ def _exposed_since(standings: Iterable[Standing]) -> dict[tuple[str, str], float
         if unit.step is None or unit.state in {CheckpointState.TORN, CheckpointState.LOST} or standing.skipped:
             continue
         for file in unit.files:
-            if file.settled and Place.REMOTE not in file.copies:
+            if file.settled and not file.left_over and Place.REMOTE not in file.copies:
                 key = (unit.volume, unit.run)
                 found[key] = min(file.closed_at, found.get(key, file.closed_at))
     return found
@@ -98,7 +100,7 @@ def _exposed_since(standings: Iterable[Standing]) -> dict[tuple[str, str], float
 def _committable(standing: Standing) -> bool:
     unit = standing.unit
     return (
-        unit.state is CheckpointState.COMPLETE
+        (unit.state is CheckpointState.COMPLETE or unit.part)
         and bool(unit.files)
         and all(file.left_over or (file.settled and Place.REMOTE in file.copies) for file in unit.files)
     )
