@@ -127,7 +127,12 @@ class Worker:
     async def _serve(self, context: Context) -> Exposure:
         transfer = self._orders.settings.transfer
         psi_file = os.environ.get(PSI_VARIABLE) or PSI_FILE
-        engine = Engine(context, ahead=2 * transfer.parallel * transfer.part_size, psi_file=psi_file)
+        engine = Engine(
+            context,
+            ahead=2 * transfer.parallel * transfer.part_size,
+            psi_file=psi_file,
+            scrub=self._orders.settings.scrub.to_policy(),
+        )
         left = Exposure(0, 0, None)
         try:
             async with asyncio.TaskGroup() as group:

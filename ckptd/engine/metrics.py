@@ -51,6 +51,12 @@ def _metrics(report: NodeReport) -> Iterator[Metric]:
     )
     yield _gauge("queued_bytes", "Bytes of begun transfers that have not moved yet", [((), moving.queued_bytes)])
     yield _gauge("operations_running", "Operations that run now", [((), len(report.operations))])
+    scrub = report.scrub
+    yield _gauge("scrub_due_bytes", "Bytes of copies that are to be read again now", [((), scrub.due_bytes)])
+    yield CounterMetricFamily(
+        "ckptd_scrub_checked_bytes", "Bytes read by the scrub and found good", value=scrub.checked_bytes
+    )
+    yield CounterMetricFamily("ckptd_scrub_bad", "Bad copies found by the scrub", value=scrub.bad)
     tiers = report.tiers
     yield _gauge("tier_budget_bytes", "Configured budget", [((t.name,), t.budget_bytes) for t in tiers], ("tier",))
     yield _gauge(

@@ -34,6 +34,9 @@ class Outcome:
 _FINE = Outcome(False, "")
 
 
+_NO_MATCH = "do not match their checksum"
+
+
 class Replacing:
     def __init__(self, context: Context, hydrating: Hydrating) -> None:
         self._context = context
@@ -72,7 +75,7 @@ class Replacing:
 
     async def _keep_bad(self, volume: Volume, row: FileRow, place: Place) -> Outcome:
         """No good copy is left: it stays where it is, for whoever can make use of it, and its checkpoint is torn."""
-        told = f"{key_of(row.path)}: its bytes in {place} do not match their checksum, and there is no good copy"
+        told = f"{key_of(row.path)}: its bytes in {place} {_NO_MATCH}, and there is no good copy"
         if row.defect != told:
             await self._context.catalog.files.set_defect(row.id, row.generation, told)
             await self._context.event("error", "copy.bad", told, volume=volume.name, path=row.path)
@@ -95,6 +98,8 @@ class Replacing:
         try:
             if fresh is not None:
                 await self._hydrating.file(fresh, place)
+                if fresh.defect is not None and _NO_MATCH in fresh.defect:
+                    await context.catalog.files.set_defect(fresh.id, fresh.generation, None)
         except CkptdError as error:
             return Outcome(True, f"quarantined; the good copy could not be fetched: {error.message}")
         return Outcome(True, "quarantined and replaced from a good copy")

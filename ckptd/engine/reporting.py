@@ -164,5 +164,6 @@ async def node(
         operations=tuple(running),
         supervisor_pid=os.getppid(),
         state_dir=state_dir,
+        scrub=context.scrub,
         trouble=tuple(await context.catalog.events.trouble(now - _TROUBLE_S)),
     )

@@ -25,6 +25,7 @@ def base(state: str, uid: int, environ: Mapping[str, str]) -> dict[str, Any]:
             "nvme": {"path": os.path.join(state, "nvme"), "budget": "10%"},
         },
         "transfer": {},
+        "scrub": {},
         "volumes": [],
     }
 

@@ -13,8 +13,8 @@ from ckptd.settings.document import KeyPath
 from ckptd.settings.load import Effective
 from ckptd.settings.quantities import Percent, format_size, format_time
 
-_SIZES = frozenset({"budget", "part_size", "bandwidth"})
-_TIMES = frozenset({"settle", "shutdown_timeout"})
+_SIZES = frozenset({"budget", "part_size", "bandwidth", "remote_bandwidth"})
+_TIMES = frozenset({"every", "settle", "shutdown_timeout"})
 
 
 @dataclass(frozen=True, slots=True)

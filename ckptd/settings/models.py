@@ -12,10 +12,12 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from ckptd.policy.policy import Policy, Sync
+from ckptd.policy.scrub import ScrubPolicy
 from ckptd.settings.quantities import Percent, parse_budget, parse_size, parse_time
 
 MIB = 1024 * 1024
 _POLICY = Policy()
+_SCRUB = ScrubPolicy()
 MIN_PART_SIZE = 5 * MIB
 """S3's smallest part (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 MAX_SOCKET_PATH = 107
@@ -138,6 +140,27 @@ class TransferSettings(_Section):
     )
 
 
+class ScrubSettings(_Section):
+    """`[scrub]`"""
+
+    every: Seconds = Field(
+        default=_SCRUB.every_s,
+        description="Every copy in a tier, and every object of a checkpoint that this node committed, is read and compared "
+        "with its checksum once in this time, in the background. `0`: only when `ckptctl scrub` asks for it.",
+    )
+    bandwidth: Size = Field(
+        default=_SCRUB.bandwidth, description="Bytes a second that the scrub reads from the tiers; 0: no cap."
+    )
+    remote_bandwidth: Size = Field(
+        default=_SCRUB.remote_bandwidth,
+        description="Bytes a second that the scrub reads from remotes. `0`: objects are only asked after (size, version and "
+        "the store's own checksum), and read only where that does not prove them good.",
+    )
+
+    def to_policy(self) -> ScrubPolicy:
+        return ScrubPolicy(self.every, self.bandwidth, self.remote_bandwidth)
+
+
 class PolicySettings(_Section):
     """`[volumes.policy]`; the same keys as `ckptctl policy set`."""
 
@@ -216,4 +239,5 @@ class Settings(_Section):
     tiers: dict[TierName, TierSettings]
     """`nvme` is missing where its budget is 0."""
     transfer: TransferSettings
+    scrub: ScrubSettings = ScrubSettings()
     volumes: Annotated[list[VolumeSettings], Field(min_length=1)]
