@@ -32,6 +32,7 @@ from ckptd.engine.known import KnownManifests
 from ckptd.engine.metrics import render
 from ckptd.engine.node import EngineNode
 from ckptd.fronts.watch import WatchFront
+from ckptd.layouts import configure
 from ckptd.settings import Settings
 from ckptd.supervisor import log as logging
 from ckptd.tiers.lease import ignore_lease_signals
@@ -108,6 +109,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def _context(self) -> AsyncIterator[Context]:
         settings = self._orders.settings
+        configure(layout.to_pattern() for layout in settings.layouts)
         tiers = preparing.prepare_tiers(settings)
         catalog = await Catalog.open(Path(settings.node.state_dir, "catalog.db"))
         try:

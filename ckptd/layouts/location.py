@@ -102,6 +102,11 @@ def locate(path: str) -> Location:
     return Location(place.run, place.step, temporary, last)
 
 
+def on_configure(forget: Callable[[], None]) -> None:
+    """Registers what empties a cache whose answers depend on the patterns."""
+    _FORGET.append(forget)
+
+
 def configure(patterns: Iterable[Pattern]) -> None:
     """Puts patterns of users before the built-in rules. Raises ValueError for one that cannot be used.
 

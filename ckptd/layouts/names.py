@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ckptd.layouts.location import KEPT, TOP, place_of
+from ckptd.layouts.location import KEPT, TOP, on_configure, place_of
 from ckptd.layouts.steps import step_of_directory, step_of_file
 
 _SHARD = re.compile(r"(?P<before>.*[-_.])(?P<number>\d+)-of-(?P<count>\d+)(?P<after>.*)")
@@ -22,8 +22,17 @@ def comparable(path: str) -> str:
     parts = path.split("/")
     first = 0 if place.run == TOP else 1
     *directories, name = parts[first:]
+    own = place.pattern is not None
+    if own and place.at is not None:  # a pattern's step may stand anywhere in the name
+        at = place.at - first
+        directories[at] = _DIGITS.sub("{n}", directories[at])
+    elif own:
+        name = _blank(name)
     done = [_blank(part) if _is_step(step_of_directory(part), part, place.step) else part for part in directories]
     return "/".join([*done, _blank(name) if _is_step(step_of_file(name), name, place.step) else name])
+
+
+on_configure(comparable.cache_clear)
 
 
 def _is_step(found: int | None, part: str, step: int | None) -> bool:

@@ -34,9 +34,9 @@ class Pattern:
     def checked(self) -> Pattern:
         complaint = pattern_complaint(self.pattern)
         complaint = complaint or next(
-            (said for one in (self.marker, *self.requires) if (said := _inner_complaint(one))), ""
+            (said for one in (self.marker, *self.requires) if (said := inner_complaint(one))), ""
         )
-        complaint = complaint or next((f"a name has no slash, got {one!r}" for one in self.temporary if "/" in one), "")
+        complaint = complaint or next((said for one in self.temporary if (said := name_complaint(one))), "")
         if complaint:
             raise ValueError(complaint)
         return self
@@ -138,13 +138,21 @@ def pattern_complaint(pattern: str) -> str:
     """Why a pattern cannot be used; "" if it can."""
     if pattern.count(STEP) != 1:
         return f"must hold {STEP} exactly once, got {pattern!r}"
-    complaint = _inner_complaint(pattern)
+    complaint = inner_complaint(pattern)
     if not complaint and any("**" in part and part != "**" for part in pattern.split("/")):
         return f"** stands alone between slashes, got {pattern!r}"
     return complaint
 
 
-def _inner_complaint(path: str) -> str:
+def name_complaint(glob: str) -> str:
+    """Of `temporary`: why it cannot be used; "" if it can."""
+    if not glob.strip("*") or "/" in glob:
+        return f"must be the pattern of a name, without a slash and not of every name, got {glob!r}"
+    return ""
+
+
+def inner_complaint(path: str) -> str:
+    """Of `marker` and `requires`: why it cannot be used; "" if it can."""
     if any(part in {".", ".."} for part in path.split("/")) or path.startswith("/"):
         return f"must be relative and without '..', got {path!r}"
     if path and (path.endswith("/") or "//" in path):

@@ -2,6 +2,7 @@
 
 from ckptd.settings.describe import Row, describe
 from ckptd.settings.layers import Overrides
+from ckptd.settings.layouts import LayoutSettings
 from ckptd.settings.load import Effective, load
 from ckptd.settings.models import (
     NodeSettings,
@@ -15,6 +16,7 @@ from ckptd.settings.quantities import Percent, format_size, format_time, parse_b
 
 __all__ = [
     "Effective",
+    "LayoutSettings",
     "NodeSettings",
     "Overrides",
     "Percent",

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from ckptd.settings.document import KeyPath
 from ckptd.settings.layers import did_you_mean
+from ckptd.settings.layouts import LayoutSettings
 from ckptd.settings.models import (
     NodeSettings,
     PolicySettings,
@@ -68,6 +69,8 @@ def _reason(details: ErrorDetails) -> str:
     kind, context = details["type"], details.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
+    if kind == "list_type" and details["loc"][-1] in {"requires", "temporary"}:
+        return f"expected a list of text, got {shown}"
     if kind in _EXPECTED:
         return f"{_EXPECTED[kind]}, got {shown}"
     if kind in {"literal_error", "enum"}:
@@ -96,6 +99,8 @@ def _siblings(where: KeyPath) -> list[str]:
             model = TierSettings
         case ("volumes", _):
             model = VolumeSettings
+        case ("layouts", _):
+            model = LayoutSettings
         case _:
             model = PolicySettings
     return list(model.model_fields)

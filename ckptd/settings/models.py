@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from ckptd.policy.policy import Policy, Sync
 from ckptd.policy.scrub import ScrubPolicy
+from ckptd.settings.layouts import LayoutSettings
 from ckptd.settings.quantities import Percent, parse_budget, parse_size, parse_time
 
 MIB = 1024 * 1024
@@ -241,3 +242,5 @@ class Settings(_Section):
     transfer: TransferSettings
     scrub: ScrubSettings = ScrubSettings()
     volumes: Annotated[list[VolumeSettings], Field(min_length=1)]
+    layouts: list[LayoutSettings] = Field(default_factory=list)
+    """The first that fits a path counts; all come before the built-in ones."""

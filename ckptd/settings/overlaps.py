@@ -14,7 +14,20 @@ Origins = Mapping[KeyPath, str]
 
 
 def overlaps(settings: Settings, origins: Origins) -> list[str]:
-    return [*_twins(settings, origins), *_remotes_inside(settings, origins), *_tiers(settings, origins)]
+    return [
+        *_twins(settings, origins),
+        *_remotes_inside(settings, origins),
+        *_tiers(settings, origins),
+        *_layouts(settings, origins),
+    ]
+
+
+def _layouts(settings: Settings, origins: Origins) -> list[str]:
+    return [
+        placed(("layouts", second, "name"), f"two layouts are called {two.name!r}", origins)
+        for (_, one), (second, two) in combinations(enumerate(settings.layouts), 2)
+        if one.name == two.name
+    ]
 
 
 def _twins(settings: Settings, origins: Origins) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tests_node_daemon import MIB, Daemon, save
@@ -18,7 +19,10 @@ def test_a_distributed_checkpoint_lacks_what_its_metadata_names(daemon: Daemon) 
     directory = daemon.volume / "run-1" / "step-5"
     save(directory, {"other.bin": b"x" * MIB, ".metadata.tmp": sample("dcp/.metadata")})
     (directory / ".metadata.tmp").rename(directory / ".metadata")
-    assert "__0_0.distcp" in daemon.state_is("run-1", 5, "torn")["reason"]
+    daemon.until(
+        lambda: "__0_0.distcp" in (daemon.checkpoint("run-1", 5) or {"reason": ""})["reason"], "it says what it lacks"
+    )
+    daemon.ctl("latest", "run-1", check=4)
     save(directory, {"__0_0.distcp": sample("dcp/__0_0.distcp"), ".metadata": sample("dcp/.metadata")})
     assert daemon.committed("run-1", 5)["framework"] == "torch-dcp"
 
@@ -43,3 +47,20 @@ def test_a_file_that_is_closed_but_cut_short_makes_it_torn(daemon: Daemon) -> No
         save(daemon.volume / run, {name: sample(file)})
     for run in files:
         assert daemon.committed(run, 7)["framework"] == run
+
+
+def test_a_pattern_of_the_configuration_says_what_a_checkpoint_is(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    text = daemon.config.read_text()
+    daemon.config.write_text(
+        text + '\n[[layouts]]\nname = "snap"\npattern = "snaps/s{step}x/**"\nmarker = "ok.txt"\nrequires = ["*.dat"]\n'
+    )
+    daemon.start()
+    directory = daemon.volume / "run-1" / "snaps" / "s12x"
+    save(directory, {"a.dat": b"a" * MIB})
+    assert "lacks ok.txt" in daemon.state_is("run-1", 12, "torn")["reason"]
+    save(directory, {"ok.txt": b""})
+    found = daemon.committed("run-1", 12)
+    assert (found["framework"], found["path"]) == ("snap", str(directory))
+    shown = daemon.ctl("config", "show", "--config", str(daemon.config)).stdout
+    assert "layouts[0].pattern" in shown
