@@ -116,7 +116,7 @@ class Worker:
             transfer = settings.transfer
             async with Transfers(
                 parallel=transfer.parallel, part_size=transfer.part_size, bandwidth=transfer.bandwidth,
-                movers=transfer.movers, journal=catalog.journal,
+                movers=transfer.movers, reuse=transfer.reuse, journal=catalog.journal,
             ) as transfers:  # fmt: skip
                 volumes = {v.name: preparing.prepare_volume(v, tiers, transfers) for v in settings.volumes}
                 known = KnownManifests(catalog)

@@ -174,6 +174,8 @@ class TransfersBody(Body):
     upload_bytes_per_s: float
     download_bytes_per_s: float
     queued_bytes: int
+    sent_bytes: int
+    copied_bytes: int
 
 
 class ScrubBody(Body):

@@ -50,6 +50,12 @@ def _metrics(report: NodeReport) -> Iterator[Metric]:
         "download_bytes_per_second", "Download speed over the last seconds", [((), moving.download_bytes_per_s)]
     )
     yield _gauge("queued_bytes", "Bytes of begun transfers that have not moved yet", [((), moving.queued_bytes)])
+    yield CounterMetricFamily(
+        "ckptd_sent_bytes", "Bytes of files that the remotes received and confirmed", value=moving.sent_bytes
+    )
+    yield CounterMetricFamily(
+        "ckptd_copied_bytes", "Bytes of files that the remotes copied instead of receiving them", value=moving.copied_bytes
+    )
     yield _gauge("operations_running", "Operations that run now", [((), len(report.operations))])
     scrub = report.scrub
     yield _gauge("scrub_due_bytes", "Bytes of copies that are to be read again now", [((), scrub.due_bytes)])

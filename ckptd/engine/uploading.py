@@ -10,6 +10,7 @@ from ckptd.domain.errors import SourceChanged
 from ckptd.domain.model import Checksums, Place
 from ckptd.domain.names import key_of
 from ckptd.engine.context import Context
+from ckptd.engine.reusing import Reusing
 from ckptd.engine.units import matches
 from ckptd.engine.volume import Volume
 from ckptd.manifest.format import FORMAT_KEY
@@ -20,6 +21,7 @@ class Uploading:
         self._context = context
         self._looked_up: set[tuple[str, str, int]] = set()
         """Checkpoints of which it is known who else wrote manifests."""
+        self._reusing = Reusing(context.known)
         self.sent: dict[int, int] = {}
         """Bytes of running uploads that have left, by file."""
 
@@ -44,6 +46,7 @@ class Uploading:
             uploaded = await context.transfers.upload(
                 volume.remote, key, copy.location, row.stamp(copy),
                 journal_key=row.upload_key, on_bytes=self._counting(file),
+                reuse=self._reusing.origin(row, key, context.deleting),
             )  # fmt: skip
         except asyncio.CancelledError:
             # What was on its way may have arrived: if nothing describes it in the end, it is deleted.
@@ -52,6 +55,9 @@ class Uploading:
         finally:
             self.sent.pop(file, None)
         await self._record(volume, row, key, uploaded.etag, uploaded.checksums)
+        context.copied.pop(file, None)
+        if uploaded.copied:
+            context.copied[file] = generation, uploaded.copied
 
     def _counting(self, file: int) -> Callable[[int], None]:
         self.sent[file] = 0

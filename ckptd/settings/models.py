@@ -139,6 +139,11 @@ class TransferSettings(_Section):
         default=1,
         description="Processes that move the parts. One saturates two cores; more help on large machines. 1 to 64.",
     )
+    reuse: bool = Field(
+        default=True,
+        description="Parts of a file that are the same as in the checkpoint before are copied inside the remote instead of "
+        "sent, where it can (S3, `file://`).",
+    )
 
 
 class ScrubSettings(_Section):

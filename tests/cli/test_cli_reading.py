@@ -31,7 +31,9 @@ def test_status_json_has_the_promised_keys(node, run):
     assert set(answer.json["volumes"][0]) >= VOLUME
     assert set(answer.json["tiers"][0]) >= TIER
     assert answer.json["exposure"] == {"bytes": 0, "files": 0, "oldest_s": None}
-    assert answer.json["transfers"] == {"upload_bytes_per_s": 0.0, "download_bytes_per_s": 0.0, "queued_bytes": 0}
+    assert answer.json["transfers"] == {
+        "upload_bytes_per_s": 0.0, "download_bytes_per_s": 0.0, "queued_bytes": 0, "sent_bytes": 0, "copied_bytes": 0,
+    }  # fmt: skip
 
 
 def test_status_shows_the_worst_news(node, run):
