@@ -171,7 +171,9 @@ def _judge_run(
 ) -> list[Unit]:
     previous: frozenset[str] | None = None
     last: Before | None = None
-    pointers = {row.points_to: row for unit in units for row in unit.rows if row.points_to is not None}
+    pointers: dict[int | None, FileRow] = {
+        row.points_to: row for unit in units for row in unit.rows if row.points_to is not None
+    }
     judged = []
     for fresh in units:
         kept = before.get(fresh.key)
