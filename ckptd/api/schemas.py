@@ -99,6 +99,10 @@ class CheckpointBody(Body):
     committed_at: Time | None
     reason: Message = Field(description="Why it is torn or lost, or what it still waits for")
     skipped: bool = Field(description="sync=latest let it go unuploaded: a newer one was complete first")
+    superseded: bool = Field(
+        default=False,
+        description="The job went back to an earlier step since: not what the run's name alone means, and the first to go",
+    )
     tags: list[str]
     protected: list[Message] = Field(
         description="What keeps retention off: tag:NAME, link:PATH, pin, prefetch, every, flush"
@@ -246,6 +250,28 @@ class PolicyBody(Body):
     volume: str
     pattern: str
     values: PolicyValues
+
+
+class CheckpointPreviewBody(Body):
+    step: int | None = Field(description="null: a run's files of no checkpoint")
+    actions: list[str] = Field(description="demote, evict, abandon, prune, in this order")
+    freed: dict[str, int] = Field(description="Bytes by ram, nvme and remote; negative where something comes in")
+
+
+class RunPreviewBody(Body):
+    run: Key
+    checkpoints: list[CheckpointPreviewBody]
+    freed: dict[str, int]
+
+
+class PolicyPreviewBody(Body):
+    """What `policy set --dry-run --json` prints."""
+
+    volume: str
+    pattern: str
+    values: PolicyValues
+    runs: list[RunPreviewBody]
+    freed: dict[str, int]
 
 
 class EffectivePolicyBody(Body):

@@ -147,6 +147,8 @@ class CheckpointReport:
     reason: str = ""
     """Why it is torn or lost, or what it still waits for."""
     skipped: bool = False
+    superseded: bool = False
+    """The job went back to an earlier step and has gone on from there since."""
     """`sync = latest` let it go unuploaded because a newer one was complete first."""
     tags: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
@@ -233,6 +235,47 @@ class PolicyRow:
     pattern: str
     values: dict[str, str]
     """Keys and spelling of `[volumes.policy]`: `{"keep_hot": "2", "settle": "2s"}`; only what was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPreview:
+    """What a policy would do to one checkpoint."""
+
+    step: int | None
+    """None: a run's files of no checkpoint."""
+    actions: tuple[str, ...]
+    """`demote` (RAM to NVMe), `evict` (off this node), `abandon` (skipped by sync=latest: for good), `prune` (off the remote)."""
+    freed: dict[str, int]
+    """Bytes by `ram`, `nvme` and `remote`; negative where something comes in."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPreview:
+    run: str
+    checkpoints: tuple[CheckpointPreview, ...]
+    """Those that something would happen to, oldest first."""
+
+    @property
+    def freed(self) -> dict[str, int]:
+        places = sorted({place for one in self.checkpoints for place in one.freed})
+        return {place: sum(one.freed.get(place, 0) for one in self.checkpoints) for place in places}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPreview:
+    """What would go now if a policy were set."""
+
+    volume: str
+    pattern: str
+    values: dict[str, str]
+    """All that would be set for the pattern."""
+    runs: tuple[RunPreview, ...]
+    """Those that something would happen to."""
+
+    @property
+    def freed(self) -> dict[str, int]:
+        places = sorted({place for run in self.runs for place in run.freed})
+        return {place: sum(run.freed.get(place, 0) for run in self.runs) for place in places}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ckptd.domain.model import (
     OperationKind,
     OperationState,
     Place,
+    PolicyPreview,
     PolicyRow,
     RunReport,
     ShutdownReport,
@@ -30,6 +31,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.differing import difference
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing
+from ckptd.engine.previewing import Previewing
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.removing import refuse_tagged
 from ckptd.engine.tagging import Tagging
@@ -81,7 +83,8 @@ class EngineNode:
         if not units:
             raise NotKnown(f"there is no run '{run}' in volume {served.name}", hint="see: ckptctl ls")
         pins = await self._context.catalog.wishes.pins()
-        return [await self._report(unit, pins) for unit in reversed(units) if unit.step is not None]
+        newest_first = sorted((u for u in units if u.step is not None), key=lambda u: u.step or 0, reverse=True)
+        return [await self._report(unit, pins) for unit in newest_first]
 
     async def _report(self, unit: Unit, pins: Sequence[PinRow] | None = None) -> CheckpointReport:
         pins = await self._context.catalog.wishes.pins() if pins is None else pins
@@ -227,6 +230,9 @@ class EngineNode:
         merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values))
         self._context.wake()
         return PolicyRow(served.name, pattern, merged)
+
+    async def preview_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyPreview:
+        return await Previewing(self._context, self._reconciler).preview(self._context.volume(volume), pattern, values)
 
     async def unset_policy(self, volume: str | None, pattern: str) -> None:
         served = self._context.volume(volume)

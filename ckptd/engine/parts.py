@@ -173,7 +173,7 @@ def before_of(unit: Unit, node: str) -> Before | None:
 def give_up(unit: Unit, policy: Policy, now: float) -> None:
     """A part that nobody completes any more: a later step is whole, and nothing has happened to this one for long."""
     waits = unit.state is CheckpointState.WRITING and is_part(unit) and (unit.part is None or unit.part.ready)
-    if not waits or not unit.superseded:
+    if not waits or not unit.outlived:
         return
     since = max(
         [row.changed_at for row in unit.mine]

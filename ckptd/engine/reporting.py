@@ -33,10 +33,11 @@ def exposure(view: View, now: float, units: Iterable[Unit] | None = None) -> Exp
     files = count = 0
     oldest: float | None = None
     for unit in view.units if units is None else units:
-        if skipped(unit, view.policies[unit.volume, unit.run]):
+        if skipped(unit, view.policies[unit.volume, unit.run]) or unit.withdrawn:
             continue
         for row in unit.rows:
             exposed = row.link is None and settled(row) and not row.durable and row.local() is not None
+            exposed = exposed and row.id not in unit.aside
             if exposed and not view.held(row):
                 files += 1
                 count += row.size
@@ -67,6 +68,7 @@ def checkpoint(context: Context, view: View, unit: Unit, pins: Iterable[PinRow])
         committed_at=committed_at,
         reason=unit.reason,
         skipped=skipped(unit, policy),
+        superseded=unit.superseded,
         tags=tuple(name.removeprefix("tag:") for name in unit.protected if name.startswith("tag:")),
         protected=protecting.reasons(unit, policy, pins),
         durable_after_s=None if committed_at is None else max(0.0, committed_at - unit.written_at),

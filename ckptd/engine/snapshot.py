@@ -84,6 +84,7 @@ def _unit(
         busy=unit.key in context.busy_units,
         retry_at=context.retries.at(unit.key),
         completed_at=unit.written_at if unit.restorable else None,
+        superseded=unit.superseded,
         part=unit.part is not None and unit.part.ready,
         part_committed=unit.part_committed,
         withdrawn=unit.withdrawn,

@@ -20,6 +20,7 @@ from ckptd.layouts.judge import root_of
 from ckptd.manifest import ManifestEntry
 from ckptd.policy.policy import Policy, Sync
 from ckptd.policy.snapshot import FileView
+from ckptd.policy.timeline import Written, superseded
 
 
 @dataclass(slots=True)
@@ -48,8 +49,11 @@ class Unit:
     """A pointer of the run that is younger than its files names it."""
     idle: tuple[FileView, ...] | None = None
     """Its files as the planner sees them while nothing is done to them; filled in when first asked for."""
-    superseded: bool = False
+    outlived: bool = False
     """A newer checkpoint of the run is complete or committed."""
+    written: Written | None = None
+    superseded: bool = False
+    """The job went back to an earlier step and has gone on from there since (`policy.timeline`)."""
     links: tuple[tuple[str, str | int], ...] | None = None
     """The job's symbolic links with their targets, its pointer files with the steps they name; filled in when first asked for."""
     protected: tuple[str, ...] = ()
@@ -139,7 +143,7 @@ def assemble(
     launches: Mapping[UnitKey, Launch] | None = None,
     withdrawn: Mapping[UnitKey, Mapping[str, Withdrawal]] | None = None,
 ) -> list[Unit]:
-    """Units by volume and run, in each run by step (loose files first).
+    """Units by volume and run, in each run by step (loose files first, then what is superseded).
 
     `node`: whose rows these are. `launches`: how their jobs were launched; `withdrawn`: manifests that went.
     `before`: an earlier answer by key; a unit of which nothing changed is taken from there, which keeps a look at
@@ -187,12 +191,21 @@ def _judge_run(
         judged.append(unit)
         if unit.step is not None and unit.restorable:
             previous, last = unit.names, parts.before_of(unit, node)
+    judged = _in_order(judged)
     newer = False
     for unit in reversed(judged):
-        unit.superseded = newer and unit.step is not None
+        unit.outlived = newer and unit.step is not None
         parts.give_up(unit, policy, now)
         newer = newer or (unit.step is not None and unit.restorable)
     return judged
+
+
+def _in_order(units: list[Unit]) -> list[Unit]:
+    """The newest last, and what the job has left behind before all others."""
+    past = superseded([unit.written for unit in units if unit.written is not None and unit.restorable])
+    for unit in units:
+        unit.superseded = unit.step in past
+    return sorted(units, key=lambda unit: (unit.step is not None, not unit.superseded)) if past else units
 
 
 def _written_before(unit: Unit, pointer: FileRow | None) -> bool:
@@ -222,6 +235,9 @@ def _judge(unit: Unit, policy: Policy, now: float, previous: frozenset[str] | No
         return
     members = _compare_with_manifest(unit)
     unit.names = names_of(members)
+    files = [(row.size, row.attributes.mtime_ns) for row in unit.rows]
+    files += [(entry.size, entry.attributes.mtime_ns) for entry in unit.cold.values()]
+    unit.written = Written.of(unit.step, files)
     parts.divide(unit, members, policy, now, node)
     if unit.manifest_current and unit.committed is not None and unit.committed.whole:
         manifest = unit.committed.first
@@ -318,7 +334,7 @@ def skipped(unit: Unit, policy: Policy, *, uploading: bool = False) -> bool:
     """`sync = latest` lets it go unuploaded."""
     return (
         policy.sync is Sync.LATEST
-        and unit.superseded
+        and unit.outlived
         and unit.state is CheckpointState.COMPLETE
         and not unit.begun
         and not unit.asked_for

@@ -87,7 +87,7 @@ def _of_run(units: list[UnitView]) -> list[Standing]:
     """Loose files first, then steps, newest first."""
     found = [Standing(unit) for unit in units if unit.step is None]
     ranked = committed = 0
-    for unit in sorted((u for u in units if u.step is not None), key=_step, reverse=True):
+    for unit in sorted((u for u in units if u.step is not None), key=_age, reverse=True):
         is_committed = unit.state is CheckpointState.COMMITTED
         is_ranked = unit.state in RESTORABLE
         rank, committed_rank = ranked if is_ranked else None, committed if is_committed else None
@@ -97,5 +97,5 @@ def _of_run(units: list[UnitView]) -> list[Standing]:
     return found
 
 
-def _step(unit: UnitView) -> int:
-    return -1 if unit.step is None else unit.step
+def _age(unit: UnitView) -> tuple[bool, int]:
+    return not unit.superseded, -1 if unit.step is None else unit.step

@@ -79,6 +79,8 @@ class UnitView:
     """A commit, uncommit or prune of it is running."""
     retry_at: float = 0.0
     completed_at: float | None = None
+    superseded: bool = False
+    """The job has gone back to an earlier step since: it stands behind all others of its run."""
     part: bool = False
     """Its files are all there, and are a part of a checkpoint that several nodes write: sent and committed as such, though
     the whole is still WRITING.
