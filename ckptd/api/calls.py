@@ -35,6 +35,7 @@ from ckptd.domain.model import (
     NodeReport,
     Operation,
     OperationKind,
+    PolicyPreview,
     PolicyRow,
     RunReport,
     ShutdownReport,
@@ -175,6 +176,10 @@ async def effective_policy(node: Node, call: Call[RunQuery, None]) -> EffectiveP
 
 async def set_policy(node: Node, call: Call[NoQuery, PolicyRequest]) -> PolicyRow:
     return await node.set_policy(call.body.volume, call.body.pattern, call.body.texts())
+
+
+async def preview_policy(node: Node, call: Call[NoQuery, PolicyRequest]) -> PolicyPreview:
+    return await node.preview_policy(call.body.volume, call.body.pattern, call.body.texts())
 
 
 async def unset_policy(node: Node, call: Call[PatternQuery, None]) -> None:

@@ -19,6 +19,7 @@ from ckptd.domain.model import (
     NodeReport,
     Operation,
     OperationKind,
+    PolicyPreview,
     PolicyRow,
     RunReport,
     ShutdownReport,
@@ -99,6 +100,10 @@ class Node(Protocol):
 
     async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
         """Adds or replaces the given keys of the pattern. UsageError names an unknown key or a bad value."""
+        ...
+
+    async def preview_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyPreview:
+        """What `set_policy` with the same arguments would let go. Changes nothing."""
         ...
 
     async def unset_policy(self, volume: str | None, pattern: str) -> None: ...

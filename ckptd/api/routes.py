@@ -37,6 +37,7 @@ from ckptd.api.schemas import (
     HealthBody,
     OperationBody,
     PolicyBody,
+    PolicyPreviewBody,
     RunBody,
     ShutdownBody,
     StatusBody,
@@ -151,6 +152,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "PUT", "/v1/policies", "set_policy", "Set keys of a pattern; the others stay",
         calls.set_policy, PolicyBody, Caller.OWNER, body=PolicyRequest, raises=_ASKS_FOR,
+    ),
+    Route(
+        "POST", "/v1/policies/preview", "preview_policy", "What setting keys of a pattern would let go, and free",
+        calls.preview_policy, PolicyPreviewBody, body=PolicyRequest, raises=_ASKS_FOR,
     ),
     Route(
         "DELETE", "/v1/policies", "unset_policy", "Forget a pattern",

@@ -49,9 +49,10 @@ class Retention:
         if await self._protected(volume, run, step):
             context.wake()
             return
-        await self.remove_remote(volume, run, step)
+        # First: a kill after the manifest went would leave links that nobody knows to belong to anything.
         rows = await context.catalog.files.of_unit(volume, run, step)
         await self._drop_links([row for row in rows if row.link is not None])
+        await self.remove_remote(volume, run, step)
         await self._context.event(
             "info",
             "checkpoint.pruned",
@@ -68,7 +69,7 @@ class Retention:
                 with contextlib.suppress(OSError, Conflict):
                     unlink_link(self._context.volumes[row.volume].root, row.path, row.link)
             await self._context.catalog.files.delete_content(row.id, row.generation, closed=row.closed)
-        self._remove_empty_directories(rows)
+        self.remove_empty_directories(rows)
 
     async def _protected(self, volume: str, run: str, step: int) -> bool:
         """What was tagged or pinned since the plan was made."""
@@ -84,7 +85,7 @@ class Retention:
             else:
                 await self._moving.drop_local(row)
             await self._context.catalog.files.delete_content(row.id, row.generation, closed=row.closed)
-        self._remove_empty_directories(rows)
+        self.remove_empty_directories(rows)
 
     def _unlink(self, row: FileRow) -> None:
         try:
@@ -95,7 +96,7 @@ class Retention:
         except OSError as error:
             raise Busy(f"{row.path} cannot be removed: {error.strerror}") from error
 
-    def _remove_empty_directories(self, rows: Sequence[FileRow]) -> None:
+    def remove_empty_directories(self, rows: Sequence[FileRow]) -> None:
         """The run's own directory stays: its job may be about to write there."""
         for row in rows:
             volume = self._context.volumes[row.volume]

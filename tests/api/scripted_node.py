@@ -14,12 +14,14 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from ckptd.api import server
 from ckptd.api.peers import Peer, peer_of
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.model import (
     RESTORABLE,
+    CheckpointPreview,
     CheckpointReport,
     CheckpointState,
     DiffReport,
@@ -31,7 +33,9 @@ from ckptd.domain.model import (
     Operation,
     OperationKind,
     OperationState,
+    PolicyPreview,
     PolicyRow,
+    RunPreview,
     RunReport,
     ShutdownReport,
     TagReport,
@@ -322,6 +326,15 @@ class ScriptedNode:
             raise UsageError(f"no such policy key: {min(unknown)}", hint=f"keys: {', '.join(POLICY_KEYS)}")
         self.rows[pattern] = self.rows.get(pattern, {}) | dict(values)
         return PolicyRow("ckpt", pattern, self.rows[pattern])
+
+    async def preview_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyPreview:
+        self._volume(volume)
+        gone = (
+            CheckpointPreview(1000, ("prune",), {"ram": 0, "remote": MIB}),
+            CheckpointPreview(1200, ("demote",), {"ram": MIB, "nvme": -MIB, "remote": 0}),
+        )
+        found = (RunPreview("run-42", gone),) if fnmatchcase("run-42", pattern) else ()
+        return PolicyPreview("ckpt", pattern, self.rows.get(pattern, {}) | dict(values), found)
 
     async def unset_policy(self, volume: str | None, pattern: str) -> None:
         self._volume(volume)

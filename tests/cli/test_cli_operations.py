@@ -276,3 +276,38 @@ def test_a_policy_that_cannot_be_is_refused_with_exit_2_naming_the_key(node, run
     assert answer.code == 2
     assert pair.split("=")[0] in answer.err
     assert node.rows == {}
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        ("keep_hut=2", "did you mean 'keep_hot'"), ("keep_hot=-1", "a number from 0"), ("keep_hot=1e3", "a number from 0"),
+        ("keep_hot=99999999999999999999", "a number from 0"), ("sync=some", "all or latest"), ("settle=soon", "such as 2s"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_policy_is_said_in_the_words_of_the_command_line(node, run, pair, says):
+    answer = run("policy", "set", "run-*", pair)
+    assert says in answer.err
+    assert "openapi" not in answer.err
+    assert "values." not in answer.err
+
+
+def test_a_dry_run_shows_what_would_go_and_changes_nothing(node, run):
+    answer = run("policy", "set", "run-*", "keep_hot=1", "keep_remote=1", "--dry-run")
+    assert answer.code == 0
+    assert [line.split() for line in answer.out.splitlines()] == [
+        ["RUN", "STEP", "FREES", "IN", "RAM", "NVME", "REMOTE"],
+        ["run-42", "1000", "-", "-", "1.0", "MiB", "off", "the", "remote"],
+        ["run-42", "1200", "1.0", "MiB", "+1.0", "MiB", "-", "to", "NVMe"],
+        ["all", "1.0", "MiB", "+1.0", "MiB", "1.0", "MiB", "nothing", "was", "changed", "(--dry-run)"],
+    ]
+    assert node.rows == {}
+    found = run("policy", "set", "run-*", "keep_hot=1", "-n", "--json").json
+    assert found["values"] == {"keep_hot": 1}
+    assert found["freed"] == {"ram": 1 << 20, "nvme": -(1 << 20), "remote": 1 << 20}
+    assert found["runs"][0]["checkpoints"][0] == {
+        "step": 1000,
+        "actions": ["prune"],
+        "freed": {"ram": 0, "remote": 1 << 20},
+    }
+    assert run("policy", "set", "x*", "keep_hot=1", "--dry-run").out == "x*: nothing would go now\n"

@@ -209,3 +209,27 @@ def test_a_rewrite_that_dies_half_way_never_harms_what_is_committed(daemon: Daem
     save(place, again)
     daemon.committed("run-1", 1)
     assert objects(Path(daemon.remote, "run-1/checkpoint-1")) == again
+
+
+def test_a_dry_run_says_what_setting_the_policy_does_then(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(policy="keep_hot = 2\nkeep_nvme = 3")
+    daemon.start()
+    saved(daemon, 1, 2, 3, 4)
+    at_rest = {4: ["ram"], 3: ["ram"], 2: ["nvme"], 1: []}
+    daemon.until(lambda: tiers(daemon) == at_rest, "at rest")
+    assert daemon.json("policy", "set", "run-*", "keep_hot=2", "--dry-run")["runs"] == []
+    found = daemon.json("policy", "set", "run-*", "keep_hot=1", "keep_nvme=1", "keep_remote=2", "--dry-run")
+    size = 1000
+    assert {one["step"]: (one["actions"], one["freed"]) for one in found["runs"][0]["checkpoints"]} == {
+        1: (["prune"], {"ram": 0, "nvme": 0, "remote": size}),
+        2: (["evict", "prune"], {"ram": 0, "nvme": size, "remote": size}),
+        3: (["evict"], {"ram": size, "nvme": 0, "remote": 0}),
+    }
+    assert found["freed"] == {"ram": size, "nvme": size, "remote": 2 * size}
+    assert "off the remote" in daemon.ctl("policy", "set", "run-*", "keep_remote=2", "-n").stdout
+    time.sleep(1)
+    assert tiers(daemon) == at_rest
+    assert daemon.json("policy", "show") == []
+    daemon.ctl("policy", "set", "run-*", "keep_hot=1", "keep_nvme=1", "keep_remote=2")
+    daemon.until(lambda: tiers(daemon) == {4: ["ram"], 3: []}, "as it was foreseen")
+    daemon.ctl("policy", "set", "run-*", "keep_hot=x", "--dry-run", check=2)
