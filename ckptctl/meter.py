@@ -89,7 +89,9 @@ class Bar:
         assert self._progress is not None
         total, done = operation["bytes_total"] or None, operation["bytes_done"]
         if self._task is None:
-            self._task = self._progress.add_task(title(operation), total=total)
+            # What was done before it began is no speed of its.
+            before = operation.get("bytes_before", 0)
+            self._task = self._progress.add_task(title(operation), total=total, completed=before)
         self._progress.update(self._task, total=total, completed=done)
 
 

@@ -13,8 +13,10 @@ from ckptctl import figures
 from ckptd.domain.errors import CkptdError
 
 Status = dict[str, Any]
-NO_TERMINAL = 160
+NO_TERMINAL = 1000
 """Columns where nobody looks: wide enough not to break what is searched for."""
+WIDE = 120
+"""Columns from which on paths have room beside the figures."""
 BAR = 24
 _LEVELS = {"warning": "yellow", "error": "red"}
 
@@ -24,8 +26,10 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=NO_TERMINAL)
 
 
-def status(found: Status) -> RenderableType:
-    parts: list[RenderableType] = [_title(found), _volumes(found), _tiers(found), _safety(found)]
+def status(found: Status, width: int = NO_TERMINAL) -> RenderableType:
+    """`width`: columns there are; paths are never cut, on a narrow terminal they get lines of their own."""
+    narrow = width < WIDE
+    parts: list[RenderableType] = [_title(found), _volumes(found, narrow), _tiers(found, narrow), _safety(found)]
     if found["operations"]:
         parts.append(_operations(found))
     if found["trouble"]:
@@ -47,30 +51,36 @@ def _title(found: Status) -> Text:
     return text
 
 
-def _sections() -> Table:
+def _sections(columns: int) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
+    for _ in range(columns - 1):
+        table.add_column(overflow="fold")
     return table
 
 
-def _volumes(found: Status) -> RenderableType:
+def _volumes(found: Status, narrow: bool) -> RenderableType:
     """What is wrong with a remote gets lines of its own: it may be long, and is what one came for."""
-    table, wrong = _sections(), list[Text]()
+    table, lines, wrong = _sections(5), list[Text](), list[Text]()
     for volume in found["volumes"]:
         counts = f"{volume['runs']} runs, {volume['checkpoints']} checkpoints"
         front = volume["front"] + (" (passthrough)" if volume["passthrough"] else "")
-        table.add_row(volume["name"], Text(volume["path"]), Text(f"→ {volume['remote']}"), front, counts)
+        if narrow:
+            lines.append(Text.assemble((volume["name"], "bold"), f"  {front}  {counts}"))
+            lines += [Text(f"  {volume['path']}", overflow="fold"), Text(f"  → {volume['remote']}", overflow="fold")]
+        else:
+            table.add_row(volume["name"], Text(volume["path"]), Text(f"→ {volume['remote']}"), front, counts)
         if not volume["remote_ok"]:
             since = (
                 f" since {volume['remote_since']} ({_ago(volume['remote_since'])})" if volume["remote_since"] else ""
             )
             message = f": {volume['remote_error']}" if volume["remote_error"] else ""
-            wrong.append(Text(f"{volume['name']}: remote unreachable{since}{message}", style="red"))
-    return Group(table, *wrong)
+            wrong.append(Text(f"{volume['name']}: remote unreachable{since}{message}", style="red", overflow="fold"))
+    return Group(*lines, *wrong) if narrow else Group(table, *wrong)
 
 
-def _tiers(found: Status) -> Table:
-    table = _sections()
+def _tiers(found: Status, narrow: bool) -> RenderableType:
+    table, lines = _sections(4), list[Text]()
     for tier in found["tiers"]:
         used, budget = tier["used_bytes"], tier["budget_bytes"]
         effective = tier.get("effective_budget_bytes", budget)
@@ -81,12 +91,19 @@ def _tiers(found: Status) -> Table:
             text.append(f"   pinned {figures.size(tier['pinned_bytes'])}", "dim")
         if effective < budget:
             text.append(f"   shrunk to {figures.size(effective)} by memory pressure", "yellow")
-        table.add_row(tier["name"].upper(), bar, text, Text(tier["path"], style="dim"))
-    return table
+        path = Text(tier["path"], style="dim", overflow="fold")
+        if narrow:
+            lines += [
+                Text.assemble((f"{tier['name'].upper():5}", "bold"), " ", bar, "  ", text),
+                Text("  ").append_text(path),
+            ]
+        else:
+            table.add_row(tier["name"].upper(), bar, text, path)
+    return Group(*lines) if narrow else table
 
 
 def _safety(found: Status) -> Table:
-    table = _sections()
+    table = _sections(2)
     exposure, transfers = found["exposure"], found["transfers"]
     if exposure["files"] or exposure["bytes"]:
         age = f", the oldest for {figures.duration(exposure['oldest_s'])}" if exposure["oldest_s"] is not None else ""
@@ -106,32 +123,34 @@ def _safety(found: Status) -> Table:
 
 
 def _operations(found: Status) -> Table:
-    table = _sections()
+    table = _sections(4)
     for operation in found["operations"]:
         done, total = operation["bytes_done"], operation["bytes_total"]
         text = f"{figures.size(done)} of {figures.size(total)}"
         if operation["state"] != "running":
             text += f"   {operation['state']}"
-        elif done and operation["seconds"] > 0:
-            rate = done / operation["seconds"]
+        elif (moved := done - operation.get("bytes_before", 0)) > 0 and operation["seconds"] > 0:
+            rate = moved / operation["seconds"]
             text += f"   {figures.speed(rate)}, {figures.duration((total - done) / rate)} left"
         bar = _bar(done, total, "cyan")
-        table.add_row(f"#{operation['id']}", Text(f"{operation['kind']} {operation['target']}"), bar, text)
+        table.add_row(
+            f"#{operation['id']}", Text(f"{operation['kind']} {operation['target']}", overflow="fold"), bar, text
+        )
     return table
 
 
 def _trouble(found: Status) -> Table:
-    table = _sections()
+    table = _sections(3)
     for record in found["trouble"][-5:]:
         level = Text(record["level"], style=_LEVELS.get(record["level"], ""))
-        table.add_row(level, f"{_ago(record['at'])} ago", Text(record["message"]))
+        table.add_row(level, f"{_ago(record['at'])} ago", Text(record["message"], overflow="fold"))
     return table
 
 
 def _bar(part: int, whole: int, style: str) -> Text:
     """Reads well without colour too."""
     filled = 0 if whole <= 0 else min(BAR, round(BAR * part / whole))
-    return Text.assemble(("█" * filled, style), ("░" * (BAR - filled), "dim"))
+    return Text.assemble(("█" * filled, style), ("░" * (BAR - filled), "dim"), no_wrap=True, overflow="ignore")
 
 
 def _ago(when: str) -> str:

@@ -25,9 +25,12 @@ def start(session: Session, kind: str, target: str | None, **arguments: Any) -> 
 
 def summary(operation: Operation) -> str:
     """`prefetch run-42@1200: 1.0 GiB in 3.2 s (320.0 MiB/s)  /ckpt/run-42/checkpoint-1200`."""
-    moved, seconds = operation["bytes_done"], operation["seconds"]
-    text = f"{title(operation)}: {figures.size(moved)} in {figures.duration(seconds)}"
-    if moved and seconds > 0:
+    done, seconds = operation["bytes_done"], operation["seconds"]
+    moved = done - operation.get("bytes_before", 0)
+    text = f"{title(operation)}: {figures.size(done)} in {figures.duration(seconds)}"
+    if moved < done:
+        text = f"{title(operation)}: {figures.size(done)}, {figures.size(moved)} of it in {figures.duration(seconds)}"
+    if moved > 0 and seconds > 0:
         text += f" ({figures.speed(moved / seconds)})"
     return f"{text}  {operation['result']}" if operation.get("result") else text
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from typing import NoReturn
 
 import click
 
@@ -25,7 +27,8 @@ def status(session: Session, watch: bool) -> None:
             return
         from ckptctl import screen  # noqa: PLC0415 - rich is only paid for where a person looks
 
-        screen.console().print(screen.status(found))
+        console = screen.console()
+        console.print(screen.status(found, console.width))
         return
     try:
         _watch_lines(session) if session.json else _watch_screen(session)
@@ -39,16 +42,30 @@ def _watch_lines(session: Session) -> None:
         time.sleep(REFRESH_S)
 
 
+def _watch_pages(session: Session) -> NoReturn:
+    """Into a pipe or a file: one after the other, each at once."""
+    from ckptctl import screen  # noqa: PLC0415 - as above
+
+    console = screen.console()
+    while True:
+        console.print(screen.status(session.client.get("/v1/status")))
+        sys.stdout.flush()
+        time.sleep(REFRESH_S)
+
+
 def _watch_screen(session: Session) -> None:
     from rich.live import Live  # noqa: PLC0415 - as above
 
     from ckptctl import screen  # noqa: PLC0415 - as above
 
     console = screen.console()
-    with Live(screen.status(session.client.get("/v1/status")), console=console, screen=console.is_terminal) as live:
+    if not console.is_terminal:
+        _watch_pages(session)
+    status = session.client.get("/v1/status")
+    with Live(screen.status(status, console.width), console=console, screen=True) as live:
         while True:
             time.sleep(REFRESH_S)
             try:
-                live.update(screen.status(session.client.get("/v1/status")), refresh=True)
+                live.update(screen.status(session.client.get("/v1/status"), console.width), refresh=True)
             except DaemonUnreachable as error:
                 live.update(screen.away(error), refresh=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pty
+import re
 import select
 import signal
+import termios
 
 import pytest
 from scripted_node import ScriptedNode, listen, run_server
@@ -173,6 +176,100 @@ def test_status_watch_refreshes_until_ctrl_c(node, process):
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 0
     os.close(master)
+
+
+LONG = "/mnt/lustre/projects/large-language-models/training/checkpoints-of-the-team/volume"
+
+
+def test_status_on_a_narrow_terminal_cuts_nothing(node, process):
+    node.volumes = (VolumeReport("ckpt", LONG, f"s3://bucket{LONG}", "watch", False, False, f"no {LONG}", 1.0, 3, 5),)
+    node.records[1] = dataclasses.replace(node.records[1], message=f"{LONG}/x is trouble")
+    shown = _on_terminal(process, 80, "status")
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    joined = "".join(shown.split())
+    for text in (LONG, f"s3://bucket{LONG}", f"no{LONG}", f"{LONG}/xistrouble", "1.0GiBof4.0GiB", "/dev/shm/x"):
+        assert text in joined, shown
+    assert "…" not in shown
+
+
+def test_status_watch_into_a_pipe_prints_one_screen_after_the_other(node, process):
+    running = process("status", "--watch")
+    seen = [running.stdout.readline()]
+    while sum(line.startswith("ckptd ") for line in seen) < 2:
+        seen.append(running.stdout.readline())
+        assert seen[-1], "it goes on"
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 0
+
+
+def test_ls_on_a_narrow_terminal_wraps_the_reason_and_one_line_is_printed_where_a_program_reads(node, run, process):
+    reason = f"lacks {LONG}/model-00002-of-00003.safetensors, which an index names, and that is why it is not whole"
+    node.held["run-42", 1100] = dataclasses.replace(node.held["run-42", 1100], reason=reason)
+    shown = _on_terminal(process, 80, "ls", "run-42")
+    assert f"{LONG}/model-00002-of-00003.safetensors" in shown
+    assert " ".join(reason.split()) in " ".join(shown.split())
+    assert shown.splitlines()[0].split() == [
+        "STEP",
+        "STATE",
+        "SIZE",
+        "DURABLE",
+        "AFTER",
+        "TIERS",
+        "WRITTEN",
+        "FRAMEWORK",
+    ]
+    assert all(len(line) <= 80 or LONG in line for line in shown.splitlines())
+    piped = run("ls", "run-42").out.splitlines()
+    assert len(piped) == 4
+    assert piped[2].endswith(reason)
+
+
+def test_ls_says_when_it_became_durable_and_what_keeps_it(node, run):
+    run("tag", "run-42@1200", "best")
+    node.held["run-42", 1200] = dataclasses.replace(
+        node.held["run-42", 1200], durable_after_s=12.3, protected=("tag:best", "link:best.ckpt", "pin", "every")
+    )
+    line = run("ls", "run-42").out.splitlines()[1]
+    assert "12 s" in line
+    assert "tagged best, kept for best.ckpt, kept by keep_every" in line
+    found = run("ls", "run-42@best", "--json").json
+    assert [one["step"] for one in found] == [1200]
+    assert found[0]["protected"] == ["tag:best", "link:best.ckpt", "pin", "every"]
+    assert found[0]["durable_after_s"] == 12.3
+    assert [one["step"] for one in run("ls", "run-42@1000", "--json").json] == [1000]
+    assert run("ls", "run-42@7").code == 4
+    assert run("ls", "run-42@worst").code == 4
+
+
+def test_ls_of_a_run_with_an_at_sign_in_its_name(node, run):
+    odd = dataclasses.replace(node.held["run-42", 1200], run="a@b")
+    node.held["a@b", 1200] = odd
+    assert [one["run"] for one in run("ls", "a@b", "--json").json] == ["a@b"]
+    assert [one["step"] for one in run("ls", "a@b@1200", "--json").json] == [1200]
+
+
+def test_ls_of_runs_shows_the_newest_restorable_step_and_the_exposure(node, run):
+    node.exposure = Exposure(3 * 1024**2, 4, 40.0)
+    node.held["run-42", 1300] = dataclasses.replace(node.held["run-42", 1100], step=1300)
+    line = run("ls").out.splitlines()[3]
+    assert "1200 (1300 torn)" in line
+    assert "3.0 MiB, 40 s" in line
+    assert "none (5 writing)" in run("ls").out
+
+
+def _on_terminal(process, columns: int, *arguments: str) -> str:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, columns))
+    environ = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    running = process(*arguments, stdout=slave, env=environ | {"TERM": "dumb"})
+    os.close(slave)
+    seen = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while piece := os.read(master, 65536):
+            seen += piece
+    assert running.wait(60) == 0
+    os.close(master)
+    return re.sub(r"\x1b\[[0-9;]*m", "", seen.decode().replace("\r\n", "\n"))
 
 
 def test_without_a_daemon_exit_code_3_says_how_to_start_it(run):
