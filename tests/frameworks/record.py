@@ -16,10 +16,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interpreter import Interpreter
 from scenarios import SCENARIOS, Scenario
 from watching import Watching, replay
 
@@ -27,26 +27,8 @@ HERE = Path(__file__).parent
 TREES = HERE.parent / "layouts" / "trees"
 TEXT = 4096
 """Longer text files are not kept."""
-NAMES = ("latest", "latest_universal", "latest_checkpointed_iteration.txt", "checkpoint", "zero_to_fp32.py")
+NAMES = ("latest", "latest_universal", "latest_checkpointed_iteration.txt", "checkpoint")
 ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Interpreter:
-    path: str
-    python: str
-    versions: dict[str, str]
-    """Distribution → version."""
-
-    @classmethod
-    def of(cls, path: str) -> Interpreter:
-        program = (
-            "import importlib.metadata as m, json, platform;"
-            "print(json.dumps([platform.python_version(), {d.name.lower(): d.version for d in m.distributions()}]))"
-        )
-        found = subprocess.run([path, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-        python, versions = json.loads(found.stdout)
-        return cls(path, python, versions)
 
 
 def pointers(volume: Path) -> dict[str, str]:

@@ -27,8 +27,15 @@ class Scenario:
     """Started by torchrun if not 0."""
     below: str = ""
     """Where in the run the script saves."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Environment variables."""
     after: tuple[str, ...] = ()
     """A script that is run when training has ended, on the same directory."""
+
+    @property
+    def heavy(self) -> bool:
+        """Not installed in CI: see README.md."""
+        return self.distribution in {"tensorflow", "deepspeed", "ray", "megatron-core"}
 
     def commands(self, python: str, volume: Path) -> list[list[str]]:
         directory = str(volume / RUN / self.below)
@@ -43,14 +50,13 @@ class Scenario:
             commands.append([python, str(SCRIPTS / self.after[0]), directory, *self.after[1:]])
         return commands
 
-    @staticmethod
-    def environment() -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """No downloads, no accelerators, one thread each; what the caller has otherwise."""
         return dict(os.environ) | {
             "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
             "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": "1",
             "RAY_USAGE_STATS_ENABLED": "0", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false",
-        }  # fmt: skip
+        } | dict(self.settings)  # fmt: skip
 
 
 def _free_port() -> int:
@@ -104,7 +110,9 @@ SCENARIOS = (
         "deepspeed-universal", "deepspeed", "deepspeed", "deepspeed_train.py", processes=2,
         after=("deepspeed_universal.py",),
     ),
-    Scenario("megatron-dist", "megatron-core", "megatron", "megatron_dist.py", processes=2),
-    Scenario("ray-train-plain", "ray", "ray-train", "ray_train.py", steps=(0, 1, 2)),
-    Scenario("ray-train-rotating", "ray", "ray-train", "ray_train.py", ("--keep", "2"), (1, 2)),
+    Scenario("megatron-dist", "megatron-core", "megatron-dist", "megatron_dist.py", processes=2),
+    Scenario("ray-train-dated", "ray", "ray-train", "ray_train.py", ("--keep", "2"), (2, 3)),
+    Scenario(
+        "ray-train-numbered", "ray", "ray-train", "ray_train.py", ("--numbered", "--keep", "2"), (2, 3),
+    ),
 )  # fmt: skip

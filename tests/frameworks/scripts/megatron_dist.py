@@ -14,28 +14,31 @@ from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing import ShardedTensor
 from toy import arguments
 
-given = arguments()
-dist.init_process_group("gloo")
-parallel_state.initialize_model_parallel()
-rank, ranks = dist.get_rank(), dist.get_world_size()
+
+def state(step: int, width: int) -> dict[str, object]:
+    kernel = torch.full((width, width), float(step))
+    offset = (0, dist.get_rank(), dist.get_world_size())
+    return {"model": {"kernel": ShardedTensor.from_rank_offsets("kernel", kernel, offset)}, "iteration": step}
 
 
-def state(step: int) -> dict[str, object]:
-    kernel = torch.full((given.width, given.width), float(step))
-    return {
-        "model": {"kernel": ShardedTensor.from_rank_offsets("kernel", kernel, (0, rank, ranks))},
-        "iteration": step,
-    }
+def main() -> None:
+    given = arguments()
+    if not torch.cuda.is_available():
+        torch.cuda.synchronize = lambda *_: None  # asked for before tensors are written, wherever they are
+    dist.init_process_group("gloo")
+    parallel_state.initialize_model_parallel()
+    for step in range(1, given.steps + 1):
+        directory = os.path.join(given.directory, f"iter_{step:07d}")
+        if dist.get_rank() == 0:
+            os.makedirs(directory, exist_ok=True)
+        dist.barrier()
+        dist_checkpointing.save(state(step, given.width), directory)
+        dist.barrier()
+        if dist.get_rank() == 0:
+            with open(os.path.join(given.directory, "latest_checkpointed_iteration.txt"), "w") as tracker:
+                tracker.write(str(step))
+    dist.destroy_process_group()
 
 
-for step in range(1, given.steps + 1):
-    directory = os.path.join(given.directory, f"iter_{step:07d}")
-    if rank == 0:
-        os.makedirs(directory, exist_ok=True)
-    dist.barrier()
-    dist_checkpointing.save(state(step), directory)
-    dist.barrier()
-    if rank == 0:
-        with open(os.path.join(given.directory, "latest_checkpointed_iteration.txt"), "w") as tracker:
-            tracker.write(str(step))
-dist.destroy_process_group()
+if __name__ == "__main__":  # its writers are processes of their own, which import this
+    main()
