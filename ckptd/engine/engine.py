@@ -15,6 +15,7 @@ from ckptd.engine.actions import Actions
 from ckptd.engine.checksumming import Checksumming
 from ckptd.engine.companions import Companions
 from ckptd.engine.context import Context
+from ckptd.engine.doubting import Doubting
 from ckptd.engine.flushing import Flushing
 from ckptd.engine.identity import identify
 from ckptd.engine.mending import Mending
@@ -64,7 +65,10 @@ class Engine:
         self._observers = {name: Observer(context, volume) for name, volume in context.volumes.items()}
         self._inboxes: dict[str, asyncio.Queue[Change]] = {name: asyncio.Queue() for name in context.volumes}
         actions = self.actions
-        prefetching = Prefetching(context, self.choosing, self.reconciler, actions.hydrating)
+        doubting = Doubting(context, self.choosing, self.replacing, self.mending)
+        prefetching = Prefetching(
+            context, self.choosing, self.reconciler, actions.hydrating, doubting, actions.moving, actions.retention
+        )
         removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
         self.operations = Operations(
             context,
@@ -72,7 +76,7 @@ class Engine:
                 OperationKind.PREFETCH: prefetching.prefetch,
                 OperationKind.FLUSH: Flushing(context, self.reconciler, actions.uploading).flush,
                 OperationKind.VERIFY: Verifying(context, self.choosing, self.replacing, self.mending).verify,
-                OperationKind.RESTORE: Restoring(context, self.choosing).restore,
+                OperationKind.RESTORE: Restoring(context, self.choosing, doubting).restore,
                 OperationKind.REMOVE: removing.remove,
                 OperationKind.EVICT: removing.evict,
                 OperationKind.CHECKSUM: Checksumming(context, self.reconciler).checksum,

@@ -7,15 +7,19 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
 
-from ckptd.catalog import FileRow, PinRow
+from ckptd.catalog import PinRow
 from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown, RemoteError
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import CheckpointId, path_of
 from ckptd.engine.context import Context
+from ckptd.engine.doubting import Doubting, Member
 from ckptd.engine.following import bring_pointers
 from ckptd.engine.hydrating import Hydrating
+from ckptd.engine.mending import absent
+from ckptd.engine.moving import Moving
 from ckptd.engine.operations import Progress
 from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.retention import Retention
 from ckptd.engine.snapshot import used_bytes
 from ckptd.engine.units import Unit
 from ckptd.engine.volume import Volume
@@ -25,8 +29,8 @@ DEFAULT_TTL_S = 4 * 3600.0
 """How long a prefetched checkpoint stays hot at least: the job it was fetched for may still be queued."""
 _FILES_AT_A_TIME = 16
 _ROOM_WAIT_S = 10.0
-
-Member = FileRow | ManifestEntry
+_TRIES = 3
+"""Where bytes did not come as they should, and then all was well after all."""
 
 
 class Choosing:
@@ -73,11 +77,23 @@ class Choosing:
 
 
 class Prefetching:
-    def __init__(self, context: Context, choosing: Choosing, reconciler: Reconciler, hydrating: Hydrating) -> None:
+    def __init__(
+        self,
+        context: Context,
+        choosing: Choosing,
+        reconciler: Reconciler,
+        hydrating: Hydrating,
+        doubting: Doubting,
+        moving: Moving,
+        retention: Retention,
+    ) -> None:
         self._context = context
         self._choosing = choosing
         self._reconciler = reconciler
         self._hydrating = hydrating
+        self._doubting = doubting
+        self._moving = moving
+        self._retention = retention
 
     async def prefetch(self, progress: Progress) -> None:
         """Raises NotKnown, IntegrityError, NoRoom, RemoteError."""
@@ -101,7 +117,7 @@ class Prefetching:
         progress.add(progress.before)
         async with self._wanted(volume, unit, to, float(arguments.get("ttl", DEFAULT_TTL_S))):
             if missing:
-                await self._fetch(volume, missing, to, progress)
+                await self._fetch_good(volume, unit, missing, to, progress)
         await bring_pointers(self._context, volume, unit)
         progress.result = volume.visible(path_of(unit.root) if unit.root else unit.run)
         self._context.wake()
@@ -135,16 +151,49 @@ class Prefetching:
         local = member.local()
         return member.link is not None or (local is not None and (local.place is to or to is Place.NVME))
 
-    async def _fetch(self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress) -> None:
+    async def _fetch_good(
+        self, volume: Volume, unit: Unit, missing: Sequence[Member], to: Place, progress: Progress
+    ) -> None:
+        """Bytes that do not come as they should are looked into; what cannot be had whole leaves nothing in the volume."""
+        try:
+            for _ in range(_TRIES):
+                if not (doubts := await self._fetch(volume, missing, to, progress)):
+                    return
+                await self._doubting.settle(volume, unit, doubts)
+            raise doubts[0][1]
+        except IntegrityError:
+            await self._take_back(volume, missing)
+            raise
+
+    async def _take_back(self, volume: Volume, missing: Sequence[Member]) -> None:
+        """A job that looks for directories would take a half of a checkpoint for one."""
+        cold = [member.path for member in missing if isinstance(member, ManifestEntry) or member.local() is None]
+        found = await self._context.catalog.files.at_paths(volume.name, cold)
+        for row in found.values():
+            if row.local() is not None and row.durable and row.link is None:
+                with contextlib.suppress(CkptdError):  # somebody reads it already, or writes it anew
+                    await self._moving.drop_local(row)
+        self._retention.remove_empty_directories(list(found.values()))
+
+    async def _fetch(
+        self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress
+    ) -> list[tuple[Member, CkptdError]]:
+        """Returns those whose bytes are gone or not what they should be."""
         place = await self._room(volume, to, sum(m.size for m in missing))
         gate = asyncio.Semaphore(_FILES_AT_A_TIME)
+        doubts: list[tuple[Member, CkptdError]] = []
 
         async def one(member: Member) -> None:
             async with gate:
-                if isinstance(member, ManifestEntry):
-                    await self._hydrating.entry(volume, member, place, progress.add)
-                else:
-                    await self._hydrating.file(member, place, progress.add)
+                try:
+                    if isinstance(member, ManifestEntry):
+                        await self._hydrating.entry(volume, member, place, progress.add)
+                    else:
+                        await self._hydrating.file(member, place, progress.add)
+                except CkptdError as error:
+                    if not absent(error):
+                        raise
+                    doubts.append((member, error))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -154,6 +203,7 @@ class Prefetching:
             raise errors.exceptions[0] from None
         except* OSError as errors:
             raise errors.exceptions[0] from None
+        return doubts
 
     async def _room(self, volume: Volume, to: Place, size: int) -> Place:
         """The tier to fetch into: `to` if room can be made there, else the next one."""

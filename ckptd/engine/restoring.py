@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 
 from ckptd.catalog import FileRow
-from ckptd.domain.errors import NotKnown, UsageError
+from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, UsageError
 from ckptd.domain.model import Attributes, Place
 from ckptd.domain.names import CheckpointId, path_of
 from ckptd.engine.context import Context
+from ckptd.engine.doubting import Doubting, Member
+from ckptd.engine.mending import absent
 from ckptd.engine.operations import Progress
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.units import Unit
@@ -18,9 +22,10 @@ from ckptd.tiers.attributes import dress
 
 
 class Restoring:
-    def __init__(self, context: Context, choosing: Choosing) -> None:
+    def __init__(self, context: Context, choosing: Choosing, doubting: Doubting) -> None:
         self._context = context
         self._choosing = choosing
+        self._doubting = doubting
 
     async def restore(self, progress: Progress) -> None:
         """Raises UsageError for a destination with files in it, NotKnown, IntegrityError, RemoteError, NoRoom."""
@@ -31,11 +36,34 @@ class Restoring:
         _usable(destination)
         base = _base(unit)
         progress.total = unit.bytes
-        for row in unit.rows:
-            await self._row(volume, row, _target(destination, base, row.path), progress)
-        for entry in unit.cold.values():
-            await self._entry(volume, entry, _target(destination, base, entry.path), progress)
+        placed: list[str] = []
+        members: list[Member] = [*unit.rows, *unit.cold.values()]
+        try:
+            for member in members:
+                target = _target(destination, base, member.path)
+                await self._member(volume, unit, member, target, progress)
+                placed.append(target)
+        except IntegrityError:
+            _take_back(placed, destination)
+            raise
         progress.result = destination
+
+    async def _member(self, volume: Volume, unit: Unit, member: Member, target: str, progress: Progress) -> None:
+        """Bytes that do not come as they should are looked into; then it is tried once more."""
+        try:
+            await self._one(volume, member, target, progress)
+        except CkptdError as error:
+            if not absent(error):
+                raise
+            await self._doubting.settle(volume, unit, [(member, error)])
+            row = await self._context.catalog.files.at(volume.name, member.path)
+            await self._one(volume, member if row is None else row, target, progress)
+
+    async def _one(self, volume: Volume, member: Member, target: str, progress: Progress) -> None:
+        if isinstance(member, ManifestEntry):
+            await self._entry(volume, member, target, progress)
+        else:
+            await self._row(volume, member, target, progress)
 
     async def _row(self, volume: Volume, row: FileRow, target: str, progress: Progress) -> None:
         if row.link is not None:
@@ -70,6 +98,17 @@ class Restoring:
             volume.remote, entry.key, part, checksums=entry.checksums,
             journal_key=f"restore/{progress.operation.id}/{entry.key}", on_bytes=progress.add,
         )  # fmt: skip
+
+
+def _take_back(placed: Sequence[str], destination: str) -> None:
+    """A part of a checkpoint looks like one to whoever does not know."""
+    for target in placed:
+        with contextlib.suppress(OSError):
+            os.unlink(target)
+    for directory, _, _ in os.walk(destination, topdown=False):
+        if directory != destination:
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 def _usable(destination: str) -> None:

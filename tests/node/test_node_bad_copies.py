@@ -112,3 +112,52 @@ def test_a_bad_copy_here_stays_in_place_while_there_is_no_good_one(daemon: Daemo
     assert not manifest_path(daemon, "run-1", 2).exists()
     assert {"copy.bad", "checkpoint.quarantined"} <= events(daemon)
     assert MODEL.format(2) in objects(daemon.remote)
+
+
+def test_a_fetch_of_what_others_deleted_leaves_nothing_and_names_the_next_best(new_daemon: NewDaemon) -> None:
+    first = new_daemon(node="a")
+    other = new_daemon(node="b", remote=first.remote_url)
+    first.start()
+    for step in (1, 2):
+        saved(first, step)
+    first.ctl("evict", "run-1")
+    (first.remote / MODEL.format(2)).unlink()
+    other.start()
+    out = other.home / "out"
+    refused = other.ctl("restore", "run-1@2", str(out), check=6)
+    assert MODEL.format(2) in refused.stderr
+    assert "the next best is run-1@1" in refused.stderr
+    assert objects(out) == {}
+    assert MODEL.format(2) in other.state_is("run-1", 2, "torn")["reason"]
+
+
+def test_a_prefetch_of_what_others_changed_leaves_nothing_in_the_volume(new_daemon: NewDaemon) -> None:
+    first = new_daemon(node="a")
+    other = new_daemon(node="b", remote=first.remote_url)
+    first.start()
+    for step in (1, 2):
+        saved(first, step)
+    first.ctl("evict", "run-1")
+    (first.remote / MODEL.format(2)).write_bytes(b"other bytes, and fewer")
+    other.start()
+    refused = other.ctl("prefetch", "run-1", check=6)
+    assert MODEL.format(2) in refused.stderr
+    assert "the next best is run-1@1" in refused.stderr
+    assert not (other.volume / "run-1/checkpoint-2").exists()
+    other.ctl("prefetch", "run-1")
+    assert (other.volume / MODEL.format(1)).exists()
+    assert first.state_is("run-1", 2, "torn")["reason"]
+
+
+def test_a_bad_copy_on_nvme_is_replaced_on_the_way_back_to_ram(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(policy="keep_hot = 0")
+    daemon.start()
+    content = saved(daemon, 1)
+    path = daemon.volume / MODEL.format(1)
+    daemon.until(path.is_symlink, "demoted")
+    daemon.terminate()
+    flip(path.resolve())  # while nobody watches: a write that is seen is the job's
+    daemon.start()
+    assert daemon.json("prefetch", "run-1@1", "--to", "ram")["state"] == "done"
+    assert path.read_bytes() == content
+    assert "copy.quarantined" in events(daemon)
