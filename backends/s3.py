@@ -137,7 +137,7 @@ class S3Backend:
         if head["ContentLength"] != len(source):
             raise ChecksumMismatch(f"{what}: it holds {head['ContentLength']} bytes where {len(source)} were meant")
         with copying(self._connection, what, source=watched):
-            require_copied(kind, head, watched, crc64nvme, what, read_back=kind is Algorithm.NONE)
+            require_copied(kind, head, watched, crc64nvme, what, part=False)
         if kind is Algorithm.NONE:
             self._read_back(key, head["ETag"], len(source), crc64nvme)
         return replace(_info(key, head), crc64nvme=crc64nvme)
@@ -154,7 +154,7 @@ class S3Backend:
                 CopySourceRange=f"bytes={offset}-{offset + len(source) - 1}",
             )  # fmt: skip
             said = answer.get("CopyPartResult") or {}
-            own = require_copied(kind, said, watched, crc64nvme, what, read_back=kind is Algorithm.NONE)
+            own = require_copied(kind, said, watched, crc64nvme, what, part=True)
         if not etag_of(said):
             raise NotSupported(f"{what}: the store's answer names no part")
         return PartTag(number, len(source), part_tag(kind, etag_of(said), own), crc64nvme)

@@ -1,12 +1,14 @@
 """Copies inside an S3 store, `CopyObject` and `UploadPartCopy`: one request without a body instead of the bytes.
 
-The request names the origin's version (`x-amz-copy-source-if-match`); a store that has another one answers 412. What came
-out is confirmed by what the store says of the *copy*, in this order, whichever it gives first:
+The request names the origin's version (`x-amz-copy-source-if-match`); a store that has another one answers 412. Not all
+stores look at it (Cloudflare R2 lists it as unsupported for parts), so the version alone proves nothing: what came out is
+confirmed by what the store says of the *copy*.
 
-    its CRC64NVME or CRC32C   AWS, SeaweedFS: of each copied part in the answer, of a whole object in the answer or by HEAD.
-                              Of an upload begun with CRC64NVME the store compares the whole once more when it is finished
-    its ETag as an MD5        stores without the new checksums (older MinIO, Ceph). Not so where objects are encrypted with
-                              keys of their own: then it differs from every MD5, which counts as no word at all
+    its CRC64NVME or CRC32C   AWS, SeaweedFS: of a copied part in the answer, of a whole object by HEAD. An upload that was
+                              begun with one of them needs it of every part: MinIO gives none of copied ones, and would not
+                              finish the upload (https://github.com/minio/minio/issues/20649)
+    its ETag as an MD5        of whole objects, and of parts where the store is used with `checksum = md5`. Not so where
+                              objects are encrypted with keys of their own: then it is no MD5, which counts as no word
     neither                   NotSupported: sent instead. (With `checksum = none` everything is read back in the end.)
 """
 
@@ -64,9 +66,10 @@ def etag_of(result: Mapping[str, Any]) -> str:
 
 
 def require_copied(
-    kind: Algorithm, said: Mapping[str, Any], source: Source, crc64nvme: int, what: str, *, read_back: bool
+    kind: Algorithm, said: Mapping[str, Any], source: Source, crc64nvme: int, what: str, *, part: bool
 ) -> dict[str, str]:
-    """Compares what the store says of the copy (see above) with what was meant. `read_back`: the caller will do that.
+    """Compares what the store says of the copy (see above) with what was meant; where the kind is `none`, the caller
+    reads it back.
 
     Returns the arguments with which the same bytes would have been sent, for `part_tag`.
     """
@@ -77,9 +80,10 @@ def require_copied(
     elif own and other and "-" not in other:
         if other != own["ChecksumCRC32C"]:
             raise ChecksumMismatch(f"{what}: the copy has CRC32C {other} where {own['ChecksumCRC32C']} was meant")
-    elif not read_back:
+    elif kind is not Algorithm.NONE:
         etag = etag_of(said).strip('"')
-        if not _MD5.fullmatch(etag) or etag != md5_of(source).hex():
+        by_md5 = not part or kind is Algorithm.MD5
+        if not by_md5 or not _MD5.fullmatch(etag) or etag != md5_of(source).hex():
             raise NotSupported(
                 f"{what}: the store copied it and gives no checksum of the copy",
                 hint="parts that did not change are sent as well",
