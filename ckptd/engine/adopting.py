@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ckptd.catalog import Catalog, CopyRow, FileRow
@@ -39,11 +40,24 @@ async def adopt(catalog: Catalog, volume: Volume, entry: ManifestEntry, now: flo
     return row
 
 
-def link(volume: Volume, entry: ManifestEntry) -> None:
-    """Makes a symbolic link of the job's own again."""
-    if entry.link is not None:
-        owner = entry.attributes
-        swap.link_back(volume.root, entry.path, entry.link, owner.uid, owner.gid)
+def link(volume: Volume, entry: ManifestEntry) -> bool:
+    """Makes a symbolic link of the job's own again; not one that leads out of the volume: who writes to the remote must not
+    make a job write anywhere on this node. Returns whether it did.
+    """
+    if entry.link is None or leads_out(volume, entry.path, entry.link):
+        return False
+    owner = entry.attributes
+    swap.link_back(volume.root, entry.path, entry.link, owner.uid, owner.gid)
+    return True
+
+
+def leads_out(volume: Volume, path: str, target: str) -> bool:
+    """By its text: what other links on its way do is found out when files are placed (`tiers.beneath`)."""
+    if os.path.isabs(target):
+        roots = (volume.root, volume.path)
+        return not any(f"{os.path.normpath(target)}/".startswith(f"{os.path.normpath(root)}/") for root in roots)
+    inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return inside == ".." or inside.startswith("../")
 
 
 async def adopt_members(catalog: Catalog, volume: Volume, run: str, step: int, committed: Committed) -> None:

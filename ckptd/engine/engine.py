@@ -32,6 +32,7 @@ from ckptd.engine.staging import clear_staging
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.verifying import Verifying
 from ckptd.engine.volume import Volume
+from ckptd.manifest.store import Listed
 from ckptd.policy.scrub import ScrubPolicy
 from ckptd.tiers.pressure import PSI_FILE, Shrinkage, read_psi, shrink
 
@@ -60,6 +61,7 @@ class Engine:
             context, self.reconciler, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
         )
         self.companions = Companions(context, self.reconciler)
+        context.known.on_refused = self._refused
         self._psi_file = psi_file
         self._shrinkage = Shrinkage()
         self._observers = {name: Observer(context, volume) for name, volume in context.volumes.items()}
@@ -87,6 +89,12 @@ class Engine:
     def report_for(self, volume: Volume) -> Callable[[Change], None]:
         """What the volume's front calls with each change."""
         return self._inboxes[volume.name].put_nowait
+
+    async def _refused(self, volume: str, item: Listed, error: CkptdError) -> None:
+        await self.context.event(
+            "warning", "manifest.refused", f"{error.message}: {item.run}@{item.step} of node {item.node} is not offered",
+            volume=volume, run=item.run, step=item.step, key=item.key, hint=error.hint,
+        )  # fmt: skip
 
     async def observed(self) -> None:
         """Returns when everything that fronts have reported so far is in the catalog."""

@@ -29,7 +29,11 @@ class Hydrating:
     async def entry(self, volume: Volume, entry: ManifestEntry, to: Place, on_bytes: Callable[[int], None]) -> None:
         """Makes a file hot that only a manifest describes."""
         if entry.link is not None:
-            adopting.link(volume, entry)
+            if not adopting.link(volume, entry):
+                await self._context.event(
+                    "warning", "link.refused", f"{entry.path} -> {entry.link} leads out of the volume: it is not made",
+                    volume=volume.name, path=entry.path, hint="make it yourself (ln -s) if that is meant",
+                )  # fmt: skip
             return
         row = await self._context.catalog.files.at(volume.name, entry.path)
         if row is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,7 +12,7 @@ import structlog
 
 from ckptd.catalog import Catalog, CopyRow, ManifestRow
 from ckptd.catalog.nodes import Withdrawal
-from ckptd.domain.errors import CkptdError
+from ckptd.domain.errors import CkptdError, IntegrityError, StateUnusable
 from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
 from ckptd.engine.adopting import adopt_members
@@ -108,8 +108,12 @@ def lacking(manifests: Iterable[Manifest]) -> str:
     named = sorted({key for manifest in manifests for key in manifest.lacks} - keys.keys())
     if named:
         return f"lacks {named[0].rpartition('/')[2]}" + (f" and {len(named) - 1} more" if len(named) > 1 else "")
-    said = judge([Member(path, True, None, 0.0) for path in keys.values()], now=1.0, settle_s=0.0, previous=None)
+    said = judge([Member(path, True, None, 0.0) for path in keys.values()], now=1e9, settle_s=0.0, previous=None)
     return elsewhere(list(keys.values())) or said.reason
+
+
+async def _say_nothing(volume: str, item: Listed, error: CkptdError) -> None:
+    del volume, item, error
 
 
 class KnownManifests:
@@ -117,6 +121,10 @@ class KnownManifests:
         self._catalog = catalog
         self._known: dict[UnitKey, Committed] = {}
         self._withdrawn: dict[UnitKey, Mapping[str, Withdrawal]] = {}
+        self._refused: dict[tuple[str, str], str] = {}
+        """Versions of objects, by volume and key, that are no manifests: not to be read again."""
+        self.on_refused: Callable[[str, Listed, CkptdError], Awaitable[object]] = _say_nothing
+        """Told once of each: volume, the object, why."""
 
     async def load(self) -> None:
         self._withdrawn.update(await self._catalog.nodes.withdrawals())
@@ -240,6 +248,7 @@ class KnownManifests:
             for key, nodes in by_unit.items()
             for item in nodes.values()
             if self._version(key, item.node) != item.version
+            and self._refused.get((volume.name, item.key)) != item.version
         ]
         await side_by_side(new, lambda pair: self._read(volume, *pair), _READS_AT_A_TIME)
 
@@ -266,6 +275,12 @@ class KnownManifests:
 
     async def _read(self, volume: Volume, key: UnitKey, item: Listed) -> None:
         known = self._version(key, item.node)
-        found = await volume.manifests.read(item)
+        try:
+            found = await volume.manifests.read(item)
+        except (IntegrityError, StateUnusable) as error:
+            # Of a newer format, or no manifest at all: what we cannot read we do not offer, and it harms no other.
+            self._refused[volume.name, item.key] = item.version
+            await self.on_refused(volume.name, item, error)
+            return
         if found is not None and self._version(key, item.node) == known:
             await self.put(volume.name, found[0], item.version, found[1])

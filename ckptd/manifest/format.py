@@ -16,6 +16,7 @@ from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import folder_of, key_of, path_of
 from ckptd.layouts import locate
+from ckptd.manifest.checks import check_attributes, check_head, check_key, check_link, check_paths, check_sums
 
 FORMAT_VERSION = 1
 FORMAT_KEY = ".ckptd/format"
@@ -109,7 +110,7 @@ class Manifest:
                 str(data.get("daemon", "")),
             )  # fmt: skip
             _check(found)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise IntegrityError(
                 f"{name} is not a manifest: {error!r}", hint="it is ignored; see: ckptctl ls"
             ) from error
@@ -131,19 +132,14 @@ def manifest_key(run: str, step: int, node: str) -> str:
 
 def _check(manifest: Manifest) -> None:
     """Others may write to the remote too. Raises ValueError for a key that leads out of its run, or out of the volume."""
+    check_head(manifest.step, manifest.node, manifest.nodes, (manifest.framework, manifest.writer, manifest.daemon))
     if manifest.root not in ("", "."):
-        _check_inside(manifest.root)
+        check_key(manifest.root)
+    check_paths([entry.path for entry in manifest.entries])
     for entry in manifest.entries:
-        _check_inside(entry.key)
+        check_key(entry.key)
         if locate(entry.path).run != manifest.run:
             raise ValueError(f"key {entry.key!r} is not of run {manifest.run!r}")
-
-
-def _check_inside(key: str) -> None:
-    path = path_of(key)
-    parts = [*key.split("/"), *path.split("/")]
-    if "\0" in path or f"{path}/".startswith(".ckptd/") or any(part in {"", ".", ".."} for part in parts):
-        raise ValueError(f"key {key!r} is no path of a volume")
 
 
 def _entry_json(entry: ManifestEntry) -> dict[str, Any]:
@@ -164,10 +160,14 @@ def _entry_json(entry: ManifestEntry) -> dict[str, Any]:
 
 def _entry(item: dict[str, Any]) -> ManifestEntry:
     attributes = Attributes(int(item["mode"]), int(item["uid"]), int(item["gid"]), int(item["mtime_ns"]))
+    check_attributes(attributes)
     if "link" in item:
-        return ManifestEntry(str(item["key"]), attributes, None, path_of(item["link"]))
+        target = path_of(item["link"])
+        check_link(target)
+        return ManifestEntry(str(item["key"]), attributes, None, target)
     parts = tuple(int(part, 16) for part in item["parts"])
     sums = Checksums(int(item["size"]), int(item["part_size"]), parts, int(item["crc64nvme"], 16))
+    check_sums(sums)
     return ManifestEntry(str(item["key"]), attributes, sums, None, str(item["etag"]))
 
 

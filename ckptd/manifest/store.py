@@ -7,15 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.names import path_of
+from ckptd.manifest.checks import MANIFEST_LIMIT
 from ckptd.manifest.format import FORMAT_KEY, FORMAT_VERSION, Manifest, manifest_key, manifest_prefix
 from ckptd.manifest.quarantine import Note, note_of, with_note
 from ckptd.transfer.transfers import Remote, Transfers
-
-log = structlog.get_logger()
 
 _KEY = re.compile(r"\.ckptd/manifests/(?P<run>[^/]+)/(?P<step>[0-9]+)/(?P<node>[^/]+?)\.json(?P<aside>\.quarantined)?")
 
@@ -33,6 +30,7 @@ class Listed:
     key: str
     version: str
     """Changes when the object does."""
+    size: int
 
 
 class ManifestStore:
@@ -66,25 +64,31 @@ class ManifestStore:
             if match is None:
                 continue
             version = item.etag or f"{item.modified}/{item.size}"
-            one = Listed(path_of(match["run"]), int(match["step"]), match["node"], item.key, version)
+            one = Listed(path_of(match["run"]), int(match["step"]), match["node"], item.key, version, item.size)
             name = (one.run, one.step, one.node)
             if name not in found or not match["aside"]:
                 found[name] = one
         return list(found.values())
 
     async def read(self, listed: Listed) -> tuple[Manifest, str] | None:
-        """The manifest and its text; None when it is gone by now or is none that we understand (logged)."""
+        """The manifest and its text; None when it is gone by now.
+
+        Raises IntegrityError for what is no manifest, StateUnusable for one of a newer format.
+        """
+        if listed.size > MANIFEST_LIMIT:
+            raise IntegrityError(f"{listed.key} is no manifest: it has {listed.size:,} bytes")
         raw = await self._transfers.get(self._remote, listed.key)
         if raw is None:
             return None
         try:
             text = raw.decode()
-            note_of(text)
-            return Manifest.from_json(text, listed.key), text
-        except (IntegrityError, StateUnusable, UnicodeDecodeError) as error:
-            # Of a newer format, or no manifest at all: what we cannot read we do not offer, and it harms no other.
-            log.warning("manifest.ignored", key=listed.key, error=str(error))
-            return None
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{listed.key} is no manifest: {error}") from error
+        note_of(text)
+        found = Manifest.from_json(text, listed.key)
+        if (found.run, found.step, found.node) != (listed.run, listed.step, listed.node):
+            raise IntegrityError(f"{listed.key} is the manifest of {found.run}@{found.step} of node {found.node}")
+        return found, text
 
     async def write(self, manifest: Manifest) -> tuple[str, str]:
         """Writes a manifest where there is none; returns its version and its text.

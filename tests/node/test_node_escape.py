@@ -16,7 +16,7 @@ from tests_node_daemon import Daemon, save
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.domain.errors import IntegrityError, SourceChanged
 from ckptd.domain.model import Place, Stamp
-from ckptd.engine.verifying import _set_aside
+from ckptd.engine.replacing import _set_aside
 from ckptd.engine.volume import Volume
 from ckptd.manifest.format import Manifest
 
