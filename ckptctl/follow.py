@@ -69,7 +69,8 @@ def follow(session: Session, operation: Operation, timeout: float | None) -> Ope
         raise Detached from None
     if operation["state"] == "running":
         # What this command saw: it did not end in time. In the daemon it still runs.
-        return {**operation, "state": "timeout", "error": "not done in time; it goes on in the daemon"}
+        waits = f" ({operation['result']})" if operation.get("result") else ""
+        return {**operation, "state": "timeout", "error": f"not done in time; it goes on in the daemon{waits}"}
     return operation
 
 

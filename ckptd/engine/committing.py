@@ -66,18 +66,18 @@ class Committing:
         took = manifest.committed_at - manifest.written_at
         what = f"{len(manifest.entries)} files, {took:.1f} s after its last write"
         committed = context.known.of(volume.name, run, step)
-        event, message = "checkpoint.committed", f"{run}@{step} is durable: {what}"
+        figures = {
+            "volume": volume.name, "run": run, "step": step, "bytes": manifest.size, "seconds": round(took, 3),
+            "bytes_sent": sum(row.size for row in rows if row.link is None) - copied, "bytes_copied": copied,
+        }  # fmt: skip
         if committed is not None and not committed.whole:
-            event, message = (
-                "checkpoint.part",
-                f"{run}@{step}: this node's part is durable, the checkpoint not yet: {what}",
-            )
-        elif unit.part is not None:
+            message = f"{run}@{step}: this node's part is durable, the checkpoint not yet: {what}"
+            await context.event("info", "checkpoint.part", message, **figures)
+            return
+        message = f"{run}@{step} is durable: {what}"
+        if unit.part is not None:
             message = f"{run}@{step} is durable on all nodes; this one's part: {what}"
-        await context.event(
-            "info", event, message, volume=volume.name, run=run, step=step, bytes=manifest.size, seconds=round(took, 3),
-            bytes_sent=sum(row.size for row in rows if row.link is None) - copied, bytes_copied=copied,
-        )  # fmt: skip
+        await context.event("info", "checkpoint.committed", message, **figures)
 
     async def _refuse_namesake(self, volume: Volume, run: str, step: int) -> None:
         """Raises Conflict where another daemon writes under this node's name: neither may take the other's manifests away."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import CheckpointState
+from ckptd.engine.comparing import Comparing
 from ckptd.engine.context import Context
 from ckptd.engine.known import UnitKey
 from ckptd.engine.reconciler import Reconciler
@@ -34,6 +35,7 @@ class Companions:
         self._context = context
         self._reconciler = reconciler
         self._waits: dict[UnitKey, _Wait] = {}
+        self._comparing = {name: Comparing(context, volume, _nothing) for name, volume in context.volumes.items()}
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -42,12 +44,25 @@ class Companions:
             now = loop.time()
             wanted = {its: unit for unit in self._reconciler.view.units if (its := _key(unit)) and waits(unit)}
             await self._tell_whole(wanted)
+            for unit in self._reconciler.view.units:
+                if unit.aside:
+                    self._compare(unit)
             for its in wanted:
                 wait = self._waits.setdefault(its, _Wait(LOOK_S[0], now + LOOK_S[0]))
                 if wait.due <= now:
                     await self._look(its)
                     wait.pause = min(LOOK_S[1], wait.pause * 2)
                     wait.due = loop.time() + wait.pause
+
+    def _compare(self, unit: Unit) -> None:
+        """Files that another node has committed too: the same content is durable already, other content is not sent."""
+        entries = {} if unit.committed is None else unit.committed.entries()
+        for row in unit.rows:
+            entry = entries.get(row.path)
+            if row.id not in unit.aside or row.checksums is not None or row.id in self._context.files:
+                continue
+            if entry is not None and entry.checksums is not None and row.local() is not None:
+                self._comparing[unit.volume].begin(row, entry.checksums, entry)
 
     async def _look(self, its: UnitKey) -> None:
         context = self._context
@@ -74,6 +89,10 @@ class Companions:
                 "info", "checkpoint.committed", f"{its[1]}@{its[2]} is durable on all nodes: {nodes}",
                 volume=its[0], run=its[1], step=its[2], bytes=unit.bytes,
             )  # fmt: skip
+
+
+async def _nothing(_: Sequence[str]) -> None:
+    """What is compared with another node's file is not new by being different."""
 
 
 def _key(unit: Unit) -> UnitKey | None:

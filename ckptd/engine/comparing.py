@@ -86,6 +86,8 @@ class Comparing:
         if sums.whole != expected.whole or sums.size != expected.size:
             if entry is None:
                 await self._settle([row.path])
+            else:
+                await self._files.set_checksums(row.id, row.generation, sums)  # it is known now to be other content
             return
         async with self._context.catalog.transaction():
             await self._files.set_attributes(row.id, found.attributes)

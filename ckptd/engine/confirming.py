@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,9 @@ from ckptd.transfer.side_by_side import side_by_side
 from ckptd.transfer.transfers import ObjectStat
 
 _AT_A_TIME = 16
+_FEW = 2
+_DEEP = 2
+"""A listing of less than a directory in a run may be of the whole run, or of all."""
 
 
 async def same_bytes(context: Context, volume: Volume, row: FileRow, found: ObjectStat) -> bool:
@@ -31,6 +35,15 @@ async def same_bytes(context: Context, volume: Volume, row: FileRow, found: Obje
     return True
 
 
+async def _listed(context: Context, volume: Volume, rows: Sequence[FileRow]) -> dict[str, ObjectStat]:
+    """One request for up to a thousand objects, instead of one for each; what it leaves open is asked for singly."""
+    keys = [copy.location for row in rows if (copy := row.copy(Place.REMOTE)) is not None]
+    prefix = os.path.commonprefix(keys)  # noqa: RUF071 - a prefix of keys, as stores list them
+    if len(keys) < _FEW or prefix.count("/") < _DEEP:
+        return {}
+    return {stat.key: stat for stat in await context.transfers.list(volume.remote, prefix)}
+
+
 async def still_there(context: Context, volume: Volume, rows: Sequence[FileRow]) -> None:
     """Compares size and version of each file's object with what was confirmed when it was sent.
 
@@ -38,10 +51,14 @@ async def still_there(context: Context, volume: Volume, rows: Sequence[FileRow])
     Raises RemoteError.
     """
     gone: list[FileRow] = []
+    listed = await _listed(context, volume, rows)
 
     async def look(row: FileRow) -> None:
         copy = row.copy(Place.REMOTE)
         if copy is None:
+            return
+        seen = listed.get(copy.location)
+        if seen is not None and seen.size == row.size and seen.etag == copy.etag:
             return
         found = await context.transfers.head(volume.remote, copy.location)
         if found is not None and found.size == row.size and copy.etag and found.etag != copy.etag:

@@ -57,17 +57,25 @@ class Flushing:
         first = True
         while True:
             units = self._meant(progress)
-            exposed = [unit for unit in units if self.open(unit)]
+            named = bool(progress.operation.target)
+            exposed = [unit for unit in units if self.open(unit, whole=named)]
             left = sum(unit.bytes - unit.durable_bytes for unit in exposed)
             at_start = max(left, at_start or 0)
             sent = sum(self._uploading.sent.get(row.id, 0) for unit in exposed for row in unit.rows)
             progress.total, progress.done = at_start, max(0, at_start - left + min(sent, left))
+            progress.result = self._waited_for(exposed)
             if first:
                 progress.before, first = progress.done, False
             if not exposed:
                 return
             async with self._context.changed:
                 await self._context.changed.wait()
+
+    @staticmethod
+    def _waited_for(exposed: Sequence[Unit]) -> str | None:
+        """For the message, should the time be over: what other nodes are to bring."""
+        waiting = [f"{unit.run}@{unit.step}: {unit.reason}" for unit in exposed if unit.part and unit.part_committed]
+        return waiting[-1] if waiting else None
 
     def _meant(self, progress: Progress) -> Sequence[Unit]:
         operation, view = progress.operation, self._reconciler.view
@@ -83,14 +91,17 @@ class Flushing:
             )
         return units
 
-    def open(self, unit: Unit) -> bool:
-        """Whether something of it is still to be made durable."""
+    def open(self, unit: Unit, *, whole: bool = True) -> bool:
+        """Whether something of it is still to be made durable. `whole`: by other nodes too, of what is also written here."""
         policy = self._reconciler.view.policies[unit.volume, unit.run]
-        if skipped(unit, policy) or unit.state is CheckpointState.LOST:
+        if skipped(unit, policy) or unit.state is CheckpointState.LOST or unit.taken:
+            return False
+        if not unit.rows or (unit.part_committed and not whole):
             return False
         if unit.state is CheckpointState.TORN and (policy.sync is Sync.LATEST or unit.committed is not None):
             return False  # never sent: by policy, or because the remote still has the whole one that it was
-        exposed = [row for row in unit.rows if not row.durable and (settled(row) or not row.closed)]
+        mine = [row for row in unit.rows if row.id not in unit.aside]
+        exposed = [row for row in mine if not row.durable and (settled(row) or not row.closed)]
         if any(not self._reconciler.view.held(row) for row in exposed):
             return True
         return unit.step is not None and unit.state in (CheckpointState.COMPLETE, CheckpointState.WRITING)

@@ -19,6 +19,7 @@ from ckptd.domain.model import Place
 from ckptd.engine import looking
 from ckptd.engine.comparing import Comparing
 from ckptd.engine.context import Context
+from ckptd.engine.launching import Launching
 from ckptd.engine.leaving import drop_objects, leave_remote
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
@@ -31,6 +32,7 @@ class Observer:
         self._context = context
         self._volume = volume
         self._files = context.catalog.files
+        self._launching = Launching(context, volume)
         self._comparing = Comparing(context, volume, self._settle)
 
     async def handle(self, changes: Sequence[Change]) -> None:
@@ -179,6 +181,7 @@ class Observer:
         if found.target is not None or has_writer(location) is False:
             await self._settle([path])
             return
+        self._launching.opened(path)
         row = await self._files.at(self._volume.name, path)
         if row is not None:
             self._context.cancel_file(row.id)

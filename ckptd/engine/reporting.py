@@ -33,7 +33,7 @@ def exposure(view: View, now: float, units: Iterable[Unit] | None = None) -> Exp
     files = count = 0
     oldest: float | None = None
     for unit in view.units if units is None else units:
-        if skipped(unit, view.policies[unit.volume, unit.run]) or unit.withdrawn:
+        if skipped(unit, view.policies[unit.volume, unit.run]) or unit.taken:
             continue
         for row in unit.rows:
             exposed = row.link is None and settled(row) and not row.durable and row.local() is not None

@@ -138,7 +138,7 @@ def _waits(situation: Situation, nodes: int, union: Collection[str], lacks: Sequ
 
 
 def _judged(union: Collection[str]) -> str:
-    said = judge([Member(path, True, None, 0.0) for path in union], now=1.0, settle_s=0.0, previous=None)
+    said = judge([Member(path, True, None, 0.0) for path in union], now=1e9, settle_s=0.0, previous=None)
     return "" if said.state is CheckpointState.COMPLETE else said.reason
 
 

@@ -86,6 +86,11 @@ class Unit:
         return self.volume, self.run, self.step
 
     @property
+    def taken(self) -> bool:
+        """Withdrawn by another node, and not to be sent again: the whole was not this node's alone."""
+        return self.withdrawn and self.state is CheckpointState.TORN
+
+    @property
     def files(self) -> int:
         return len(self.rows) + len(self.cold)
 

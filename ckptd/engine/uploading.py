@@ -10,8 +10,8 @@ from ckptd.domain.errors import SourceChanged
 from ckptd.domain.model import Checksums, Place
 from ckptd.domain.names import key_of
 from ckptd.engine.context import Context
+from ckptd.engine.matching import matches
 from ckptd.engine.reusing import Reusing
-from ckptd.engine.units import matches
 from ckptd.engine.volume import Volume
 from ckptd.manifest.format import FORMAT_KEY
 
@@ -79,7 +79,7 @@ class Uploading:
             await context.catalog.files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, key, etag=etag))
 
     async def _described_otherwise(self, volume: Volume, row: FileRow) -> bool:
-        """Whether a manifest (of this node or another) describes other content of the checkpoint we are about to write."""
+        """Whether a manifest (of this node or another) describes other content of what is about to be sent."""
         if row.step is None:
             return False
         context, unit = self._context, (volume.name, row.run, row.step)
@@ -89,7 +89,8 @@ class Uploading:
             await context.known.refresh(volume, row.run, row.step)
             self._looked_up.add(unit)
         committed = context.known.of(*unit)
-        if committed is None or matches(row, committed.entries().get(row.path)):
+        entry = None if committed is None else committed.entries().get(row.path)
+        if entry is None or matches(row, entry):
             return False
         context.wake()
         return True
