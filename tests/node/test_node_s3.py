@@ -97,7 +97,10 @@ def test_bytes_that_flip_in_the_bucket_are_found_and_never_offered(on_s3: NewDae
     failed = second.ctl("prefetch", "run-1", check=6)
     assert "run-1/checkpoint-1/model.bin" in failed.stderr
     assert not (second.volume / "run-1/checkpoint-1/model.bin").exists()
-    assert "run-1/checkpoint-1/model.bin" in first.ctl("verify", "run-1", "--remote", check=6).stderr
+    # The other node has told of it, and this one has sent it again from its own copy.
+    first.committed("run-1", 1)
+    assert bucket.get("run-1/checkpoint-1/model.bin") == (first.volume / "run-1/checkpoint-1/model.bin").read_bytes()
+    first.ctl("verify", "run-1", "--remote")
 
 
 def test_rm_remote_leaves_nothing_of_the_run(on_s3: NewDaemon, bucket: Bucket) -> None:
@@ -249,3 +252,38 @@ def test_a_remote_of_a_newer_format_that_was_away_at_up_is_never_written_to(
     assert not remote_ok(daemon)
     daemon.ctl("down", "--no-flush")
     bucket.clear()
+
+
+def test_objects_that_others_changed_or_deleted_are_sent_again_and_never_offered(
+    on_s3: NewDaemon, bucket: Bucket
+) -> None:
+    first, second = on_s3(node="a"), on_s3(node="b")
+    first.start()
+    content = os.urandom(12 * MIB)
+    for step in (1, 2):
+        save(first.volume / f"run-1/checkpoint-{step}", {"model.bin": content, "config.json": b"{}", "DONE": b""})
+        first.committed("run-1", step)
+    bucket.put("run-1/checkpoint-2/model.bin", bytes(12 * MIB))
+    bucket.delete("run-1/checkpoint-2/config.json")
+    refused = first.ctl("scrub", "run-1@2", "--remote", check=6).stderr
+    assert "run-1/checkpoint-2/model.bin" in refused
+    assert "run-1/checkpoint-2/config.json" in refused
+    first.committed("run-1", 2)
+    assert bucket.get("run-1/checkpoint-2/model.bin") == content
+    assert bucket.get("run-1/checkpoint-2/config.json") == b"{}"
+    assert bucket.complaint() is None
+    # With no good copy anywhere: torn on both nodes, and nothing is deleted.
+    first.ctl("evict", "run-1@2")
+    bucket.put("run-1/checkpoint-2/model.bin", bytes(12 * MIB))
+    second.start()
+    assert "the next best is run-1@1" in second.ctl("prefetch", "run-1", check=6).stderr
+    for node in (first, second):
+        assert "model.bin" in node.state_is("run-1", 2, "torn")["reason"]
+        assert node.json("latest", "run-1")["step"] == 1
+    assert bucket.get("run-1/checkpoint-2/model.bin") == bytes(12 * MIB)
+    # The same bytes under another version are as good as the first.
+    bucket.put("run-1/checkpoint-2/model.bin", content)
+    second.ctl("scrub", "run-1@2", "--remote")
+    first.committed("run-1", 2)
+    assert second.json("prefetch", "run-1@2")["state"] == "done"
+    assert (second.volume / "run-1/checkpoint-2/model.bin").read_bytes() == content

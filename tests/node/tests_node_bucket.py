@@ -40,6 +40,9 @@ class Bucket:
     def put(self, key: str, body: bytes) -> None:
         self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body)
 
+    def delete(self, key: str) -> None:
+        self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
     def manifests(self) -> dict[str, Any]:
         return {key: json.loads(self.get(key)) for key in self.names() if key.startswith(".ckptd/manifests/")}
 
