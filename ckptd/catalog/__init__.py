@@ -5,6 +5,6 @@ a checkpoint's state), so a row can be stale only in what it says about the file
 """
 
 from ckptd.catalog.catalog import Catalog
-from ckptd.catalog.rows import CopyRow, FileRow, ManifestRow, PinRow, TagRow
+from ckptd.catalog.rows import CopyRow, FileRow, ManifestRow, PinRow, TagRow, UnitName
 
-__all__ = ["Catalog", "CopyRow", "FileRow", "ManifestRow", "PinRow", "TagRow"]
+__all__ = ["Catalog", "CopyRow", "FileRow", "ManifestRow", "PinRow", "TagRow", "UnitName"]

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptd.catalog.database import Database
-from ckptd.catalog.rows import FILE_COLUMNS, CopyRow, FileRow, copy_row, file_row, pack_crc, pack_names, pack_parts
+from ckptd.catalog.rows import (
+    FILE_COLUMNS,
+    CopyRow,
+    FileRow,
+    UnitName,
+    copy_row,
+    file_row,
+    pack_crc,
+    pack_names,
+    pack_parts,
+)
 from ckptd.domain.model import Attributes, Checksums, Place
 
 _COPY_COLUMNS = "c.place, c.generation, c.location, c.inode, c.mtime_ns, c.etag"
@@ -51,13 +61,17 @@ class Relocation:
 
 
 class Files:
-    """`all()` is asked for at every look of the reconciler, so its answer is kept: what changed since is read again."""
+    """`by_unit()` is asked for at every look of the reconciler, so its answer is kept: what changed since is read again."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
         self._kept: dict[int, FileRow] | None = None
         self._stale_ids: set[int] = set()
         self._stale_paths: set[tuple[str, bytes]] = set()
+        self._units: dict[UnitName, tuple[FileRow, ...]] | None = None
+        self._touched: set[UnitName] = set()
+        """Units with rows that came, went or changed since `by_unit` was asked last; `_changed` has those rows' ids."""
+        self._changed: set[int] = set()
 
     async def _select(self, where: str, arguments: Sequence[object]) -> list[FileRow]:
         columns = ", ".join(f"f.{name.strip()}" for name in FILE_COLUMNS.split(","))
@@ -80,29 +94,71 @@ class Files:
     async def all(self, volume: str | None = None) -> list[FileRow]:
         """By id. Rows that did not change are the same objects as before."""
         async with self._db.alone() as committed:
-            if self._kept is None:
-                kept = {row.id: row for row in await self._select("1", ())}
-            else:
-                # Not yet committed rows must not stay in what is kept: a rollback would make ghosts of them.
-                kept = self._kept if committed else dict(self._kept)
-                await self._read_again(kept)
-            if committed:
-                self._kept = kept
-                self._stale_ids.clear()
-                self._stale_paths.clear()
+            kept = await self._current(committed=committed)
             return [row for _, row in sorted(kept.items()) if volume in (None, row.volume)]
+
+    async def by_unit(self) -> Mapping[UnitName, tuple[FileRow, ...]]:
+        """All rows by checkpoint, each by id. Of a checkpoint where no row changed it is the same tuple as before.
+
+        Not to be changed by the caller, and only good until the next call. Not to be asked for inside a transaction.
+        """
+        async with self._db.alone() as committed:
+            if not committed:
+                raise RuntimeError("rows that are not committed must not be kept")
+            kept = await self._current(committed=True)
+            if self._units is None:
+                everything: dict[UnitName, list[FileRow]] = {}
+                for _, row in sorted(kept.items()):
+                    everything.setdefault(row.unit, []).append(row)
+                self._units = {unit: tuple(rows) for unit, rows in everything.items()}
+            else:
+                self._regroup(self._units, kept)
+            self._touched.clear()
+            self._changed.clear()
+            return self._units
+
+    def _regroup(self, units: dict[UnitName, tuple[FileRow, ...]], kept: Mapping[int, FileRow]) -> None:
+        fresh: dict[UnitName, dict[int, FileRow]] = {
+            unit: {row.id: row for row in units.pop(unit, ()) if kept.get(row.id) is row} for unit in self._touched
+        }
+        for id_ in self._changed:
+            if (row := kept.get(id_)) is not None:
+                fresh[row.unit][id_] = row
+        units |= {unit: tuple(row for _, row in sorted(rows.items())) for unit, rows in fresh.items() if rows}
+
+    def kept(self, file: int) -> FileRow | None:
+        """As `by_unit` said it last, without asking the database."""
+        return None if self._kept is None else self._kept.get(file)
+
+    async def _current(self, *, committed: bool) -> dict[int, FileRow]:
+        if self._kept is None:
+            kept = {row.id: row for row in await self._select("1", ())}
+        elif committed:
+            kept = self._kept
+            await self._read_again(kept)
+        else:
+            # Not yet committed rows must not stay in what is kept: a rollback would make ghosts of them.
+            kept = dict(self._kept)
+            await self._read_again(kept)
+        if committed:
+            self._kept = kept
+            self._stale_ids.clear()
+            self._stale_paths.clear()
+        return kept
 
     async def _read_again(self, kept: dict[int, FileRow]) -> None:
         ids = list(self._stale_ids)
         found = await self.by_ids(ids)
-        for id_ in ids:
-            kept.pop(id_, None)
-        kept |= found
         by_volume: dict[str, list[str]] = {}
         for name, path in self._stale_paths:
             by_volume.setdefault(name, []).append(os.fsdecode(path))
         for name, paths in by_volume.items():
-            kept |= {row.id: row for row in (await self.at_paths(name, paths)).values()}
+            found |= {row.id: row for row in (await self.at_paths(name, paths)).values()}
+        gone = [old for id_ in {*ids, *found} if (old := kept.pop(id_, None)) is not None]
+        kept |= found
+        if kept is self._kept:
+            self._touched.update(row.unit for row in (*gone, *found.values()))
+            self._changed.update(found)
 
     async def get(self, file: int) -> FileRow | None:
         rows = await self._select("f.id = ?", (file,))

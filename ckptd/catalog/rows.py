@@ -12,6 +12,9 @@ from typing import Any
 
 from ckptd.domain.model import Attributes, Checksums, Place, Stamp
 
+UnitName = tuple[str, str, int | None]
+"""Volume, run, step: what is decided about together."""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyRow:
@@ -47,6 +50,10 @@ class FileRow:
         """The copy there, if it is of the present content."""
         found = self.copies.get(place)
         return found if found is not None and found.generation == self.generation else None
+
+    @property
+    def unit(self) -> UnitName:
+        return self.volume, self.run, self.step
 
     @property
     def upload_key(self) -> str:

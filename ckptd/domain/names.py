@@ -36,6 +36,8 @@ def key_of(path: str) -> str:
 
 def path_of(key: str) -> str:
     """The inverse of `key_of`."""
+    if "%" not in key and key.isascii():
+        return key  # nearly all are, and there may be very many
     raw = os.fsencode(key)
     return os.fsdecode(re.sub(rb"%[0-9A-F]{2}", lambda m: unquote_to_bytes(m[0]), raw))
 

@@ -209,9 +209,7 @@ class Engine:
 
     async def _look_at_open_files(self) -> None:
         for name, observer in self._observers.items():
-            rows = [
-                row for unit in self.reconciler.view.units if unit.volume == name for row in unit.rows if not row.closed
-            ]
+            rows = [row for unit in self.reconciler.view.units if unit.volume == name for row in unit.open_rows]
             if rows:
                 await observer.look_at_open(rows)
                 self.context.wake()

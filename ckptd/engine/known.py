@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import structlog
 
@@ -20,6 +20,7 @@ from ckptd.engine.volume import Volume
 from ckptd.layouts import Member, judge
 from ckptd.layouts.spread import elsewhere
 from ckptd.manifest import Manifest, ManifestEntry
+from ckptd.manifest.packed import PackedEntries
 from ckptd.manifest.quarantine import Note, note_of
 from ckptd.manifest.store import Listed
 from ckptd.transfer.side_by_side import side_by_side
@@ -29,6 +30,8 @@ _READS_AT_A_TIME = 16
 
 CLOCK_STEP_S = 0.001
 """Manifests carry milliseconds."""
+_UNPACKED = 64
+"""Checkpoints whose entries are kept as objects: those that something is being done to."""
 
 log = structlog.get_logger()
 
@@ -36,7 +39,7 @@ UnitKey = tuple[str, str, int]
 """Volume, run, step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Committed:
     """All manifests of one checkpoint. Never changed, always replaced: the same object means that nothing changed."""
 
@@ -90,8 +93,25 @@ class Committed:
         return next(iter(self.fitting.values()))
 
     def entries(self) -> dict[str, ManifestEntry]:
-        """By path in the volume."""
-        return {entry.path: entry for manifest in self.fitting.values() for entry in manifest.entries}
+        """By path in the volume. Not to be changed by the caller."""
+        return _entries(self)
+
+    @property
+    def files(self) -> int:
+        return len(self.entries()) if len(self.fitting) > 1 else len(self.first.entries)
+
+    @property
+    def bytes(self) -> int:
+        if len(self.fitting) == 1 and isinstance(packed := self.first.entries, PackedEntries):
+            return packed.size
+        return sum(entry.size for entry in self.entries().values())
+
+    @property
+    def times(self) -> tuple[int, int] | None:
+        """Mtime (ns) of the largest file, and the latest of all; None: to be found out from the entries."""
+        if len(self.fitting) == 1 and isinstance(packed := self.first.entries, PackedEntries) and len(packed):
+            return packed.times
+        return None
 
     @property
     def written_at(self) -> float:
@@ -116,6 +136,11 @@ async def _say_nothing(volume: str, item: Listed, error: CkptdError) -> None:
     del volume, item, error
 
 
+@lru_cache(maxsize=_UNPACKED)
+def _entries(committed: Committed) -> dict[str, ManifestEntry]:
+    return {entry.path: entry for manifest in committed.fitting.values() for entry in manifest.entries}
+
+
 class KnownManifests:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -129,14 +154,17 @@ class KnownManifests:
     async def load(self) -> None:
         self._withdrawn.update(await self._catalog.nodes.withdrawals())
         for row in await self._catalog.manifests.all():
+            name = f"catalog: {row.run}@{row.step}"
             try:
-                self._remember(row, Manifest.from_json(row.body, f"catalog: {row.run}@{row.step}"))
+                self._remember(row, Manifest.from_json(row.body, name, trusted=PackedEntries.of_json))
             except CkptdError as error:  # the remote tells it anew
                 log.warning("manifest.unreadable", run=row.run, step=row.step, error=error.message)
 
     def _remember(self, row: ManifestRow, manifest: Manifest) -> None:
         unit = self._known.get((row.volume, row.run, row.step), Committed())
         note = note_of(row.body)
+        if not isinstance(manifest.entries, PackedEntries):
+            manifest = replace(manifest, entries=PackedEntries.of(manifest.entries))
         quarantined = {node: old for node, old in unit.quarantined.items() if node != row.node}
         self._known[row.volume, row.run, row.step] = Committed(
             {**unit.by_node, row.node: manifest}, {**unit.versions, row.node: row.etag}, row.forgotten,

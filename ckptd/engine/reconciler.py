@@ -26,7 +26,7 @@ from ckptd.engine.policies import effective
 from ckptd.engine.protecting import protect
 from ckptd.engine.retries import move_of
 from ckptd.engine.tagging import Tagging
-from ckptd.engine.units import Unit, assemble, skipped
+from ckptd.engine.units import Unit, assemble_units, skipped
 from ckptd.policy.actions import Abandon, Action, Commit, Demote, Evict, Promote, Prune, Uncommit, Upload
 from ckptd.policy.plan import plan
 from ckptd.policy.policy import Policy
@@ -51,8 +51,6 @@ class View:
     units: list[Unit] = field(default_factory=list)
     policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
     at: float = 0.0
-    sizes: dict[int, int] = field(default_factory=dict)
-    """Of files, by id."""
 
     def unit(self, volume: str, run: str, step: int | None) -> Unit | None:
         return next((unit for unit in self.units if unit.key == (volume, run, step)), None)
@@ -115,15 +113,16 @@ class Reconciler:
         self._seen_at = now
         patterns = {name: await context.catalog.wishes.policies(name) for name in context.volumes}
         tags = await self._tagging.by_unit()
-        rows = [row for row in await context.catalog.files.all() if row.volume in context.volumes]
+        grouped = await context.catalog.files.by_unit()
+        rows = {unit: its for unit, its in grouped.items() if unit[0] in context.volumes}
         known = [item for item in context.known.units() if item[0][0] in context.volumes]
-        runs = {(row.volume, row.run) for row in rows} | {key[:2] for key, _ in known}
+        runs = {unit[:2] for unit in rows} | {key[:2] for key, _ in known}
         policies = {
             (volume, run): effective(context.volumes[volume].policy, patterns[volume], run) for volume, run in runs
         }
         before = {unit.key: unit for unit in self.view.units}
         self.view = View(
-            assemble(
+            assemble_units(
                 rows,
                 known,
                 policies,
@@ -135,7 +134,6 @@ class Reconciler:
             ),
             policies,
             now,
-            {row.id: row.size for row in rows},
         )
         roots = {volume.name: (volume.path, volume.root) for volume in context.volumes.values()}
         protect(self.view.units, tags, context.flushed, roots)
@@ -210,9 +208,8 @@ class Reconciler:
         if file in context.files:
             work.close()
             return
-        size = (
-            next((row.size for unit in self.view.units for row in unit.rows if row.id == file), 0) if moving_to else 0
-        )
+        row = context.catalog.files.kept(file)
+        size = row.size if moving_to and row is not None else 0
         key = file if uploading else move_of(file)
         task = context.spawn(self._guarded(key, work), f"file {file}")
         context.files[file] = Running(task, uploading, moving_to, size, leaving)

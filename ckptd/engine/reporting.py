@@ -23,7 +23,7 @@ from ckptd.engine import protecting
 from ckptd.engine.context import Context
 from ckptd.engine.reconciler import View
 from ckptd.engine.snapshot import used_bytes
-from ckptd.engine.units import Unit, settled, skipped
+from ckptd.engine.units import Unit, skipped
 
 _TROUBLE_S = 24 * 3600.0
 
@@ -35,10 +35,8 @@ def exposure(view: View, now: float, units: Iterable[Unit] | None = None) -> Exp
     for unit in view.units if units is None else units:
         if skipped(unit, view.policies[unit.volume, unit.run]) or unit.taken:
             continue
-        for row in unit.rows:
-            exposed = row.link is None and settled(row) and not row.durable and row.local() is not None
-            exposed = exposed and row.id not in unit.aside
-            if exposed and not view.held(row):
+        for row in unit.exposed:
+            if row.id not in unit.aside and not view.held(row):
                 files += 1
                 count += row.size
                 oldest = row.changed_at if oldest is None else min(oldest, row.changed_at)

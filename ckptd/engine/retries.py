@@ -31,6 +31,11 @@ class Retries:
         """0 for what never failed."""
         return self._failures.get(key, (0, 0.0))[1]
 
+    def files(self) -> set[int]:
+        """Those whose upload or move failed."""
+        keys = (key[1] if isinstance(key, tuple) and len(key) == 2 else key for key in self._failures)
+        return {key for key in keys if isinstance(key, int)}
+
     def count(self, key: object) -> int:
         return self._failures.get(key, (0, 0.0))[0]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ckptd.catalog import FileRow, PinRow
+from ckptd.catalog import FileRow, PinRow, UnitName
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.engine.context import Context
 from ckptd.engine.parts import adds_only
@@ -25,9 +25,10 @@ def take(
 ) -> Snapshot:
     """`begun`: ids of files of which an unfinished upload is in the journal."""
     pinned = {(pin.volume, pin.run, pin.step): pin.tier for pin in pins}
+    busy = _units_of(context, {*context.files, *context.retries.files(), *begun})
     pruners = _pruners(units)
     views = tuple(
-        _unit(context, unit, pinned, policies[unit.volume, unit.run], begun, pruners.get((unit.volume, unit.run)))
+        _view(context, unit, pinned, policies[unit.volume, unit.run], begun, busy, pruners.get((unit.volume, unit.run)))
         for unit in units
     )
     at_home = [view for view in views if context.volumes[view.volume].home is Place.RAM]
@@ -53,20 +54,39 @@ def _pruners(units: Sequence[Unit]) -> dict[tuple[str, str], str]:
     return found
 
 
-def _unit(
+def _units_of(context: Context, files: Iterable[int]) -> frozenset[UnitName]:
+    rows = (context.catalog.files.kept(file) for file in files)
+    return frozenset(row.unit for row in rows if row is not None)
+
+
+def _view(
     context: Context, unit: Unit, pinned: Mapping[tuple[str, str, int], Place], policy: Policy, begun: frozenset[int],
-    pruner: str | None,
+    busy: frozenset[UnitName], pruner: str | None,
 ) -> UnitView:  # fmt: skip
-    running, retries = context.files, context.retries
-    if any(row.id in running or retries.at(row.id) or retries.at(move_of(row.id)) for row in unit.rows):
+    """`busy`: units with files that something is done to, or that wait after a failure.
+
+    Of the others the view is the same as at the last look, unless something changed that is not the unit's own.
+    """
+    key = unit.key
+    pin = None if unit.step is None else pinned.get((unit.volume, unit.run, unit.step))
+    remote_ok = (
+        unit.volume not in context.unmet and context.transfers.health(context.volumes[unit.volume].remote.name).ok
+    )
+    working, retry_at = key in context.busy_units, context.retries.at(key)
+    others = (
+        unit.state, policy, pin, remote_ok, working, retry_at, unit.protected, unit.asked_for, unit.superseded, pruner,
+    )  # fmt: skip
+    if key not in busy and unit.seen is not None and unit.seen[0] == others:
+        return unit.seen[1]
+    running = context.files
+    if key in busy:
         files = tuple(_file(context, unit, row) for row in unit.rows if row.link is None)
     else:
         if unit.idle is None:
             unit.idle = tuple(_file(context, unit, row) for row in unit.rows if row.link is None)
         files = unit.idle
-    uploading = any((work := running.get(row.id)) is not None and work.uploading for row in unit.rows)
-    pin = None if unit.step is None else pinned.get((unit.volume, unit.run, unit.step))
-    return UnitView(
+    uploading = key in busy and any((work := running.get(row.id)) is not None and work.uploading for row in unit.rows)
+    view = UnitView(
         volume=unit.volume,
         run=unit.run,
         step=unit.step,
@@ -78,11 +98,10 @@ def _unit(
         pinned=pin,
         manifest=unit.committed is not None and not adds_only(unit, context.node),
         manifest_current=unit.manifest_current and unit.state is CheckpointState.COMMITTED,
-        upload_begun=unit.begun or uploading or any(row.id in begun for row in unit.rows),
-        remote_ok=unit.volume not in context.unmet
-        and context.transfers.health(context.volumes[unit.volume].remote.name).ok,
-        busy=unit.key in context.busy_units,
-        retry_at=context.retries.at(unit.key),
+        upload_begun=unit.begun or uploading or (key in busy and any(row.id in begun for row in unit.rows)),
+        remote_ok=remote_ok,
+        busy=working,
+        retry_at=retry_at,
         completed_at=unit.written_at if unit.restorable else None,
         superseded=unit.superseded,
         part=unit.part is not None and unit.part.ready,
@@ -90,6 +109,8 @@ def _unit(
         withdrawn=unit.withdrawn,
         shared=pruner not in (None, context.node),
     )
+    unit.seen = None if key in busy else (others, view)
+    return view
 
 
 def _file(context: Context, unit: Unit, row: FileRow) -> FileView:
@@ -118,12 +139,12 @@ def _file(context: Context, unit: Unit, row: FileRow) -> FileView:
 def used_bytes(context: Context, units: Sequence[Unit], place: Place) -> int:
     """Bytes in a tier: whole copies (stale ones too: they lie there), open files, and what is on its way."""
     used = 0
-    coming = {file: work.size for file, work in context.files.items() if work.moving_to is place}
     for unit in units:
-        home = context.volumes[unit.volume].home
-        for row in unit.rows:
-            if row.link is None and (place in row.copies or (place is home and not row.closed)):
-                used += row.size
-                if coming:
-                    coming.pop(row.id, None)  # it has arrived, its move is just about to end
-    return used + sum(coming.values())
+        sums = unit.summed
+        used += sums.held[place] + (sums.opened[place] if place is context.volumes[unit.volume].home else 0)
+    for file, work in context.files.items():
+        if work.moving_to is place:
+            row = context.catalog.files.kept(file)
+            arrived = row is not None and place in row.copies  # its move is just about to end
+            used += 0 if arrived else work.size
+    return used

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ckptd.catalog import FileRow
+from ckptd.catalog import FileRow, UnitName
 from ckptd.catalog.nodes import Withdrawal
 from ckptd.domain.launch import Launch
-from ckptd.domain.model import RESTORABLE, CheckpointState, Place
+from ckptd.domain.model import RESTORABLE, TIERS, CheckpointState, Place
 from ckptd.domain.names import path_of
 from ckptd.engine import parts
 from ckptd.engine.known import Committed, UnitKey
@@ -19,7 +19,7 @@ from ckptd.layouts import Member, Verdict, judge, locate, names_of
 from ckptd.layouts.judge import root_of
 from ckptd.manifest import ManifestEntry
 from ckptd.policy.policy import Policy, Sync
-from ckptd.policy.snapshot import FileView
+from ckptd.policy.snapshot import FileView, UnitView
 from ckptd.policy.timeline import Written, superseded
 
 
@@ -30,25 +30,28 @@ class Unit:
     volume: str
     run: str
     step: int | None
-    rows: list[FileRow] = field(default_factory=list)
+    rows: Sequence[FileRow] = field(default_factory=list)
+    """By id. Never changed, always replaced, as they and `committed` are: the same objects mean that nothing changed."""
     committed: Committed | None = None
-    cold: dict[str, ManifestEntry] = field(default_factory=dict)
-    """Members that only the manifest describes, by path."""
+    absent: dict[str, ManifestEntry] = field(default_factory=dict)
+    """Where there are rows too: members that only the manifest describes, by path."""
     state: CheckpointState = CheckpointState.WRITING
     reason: str = ""
     framework: str = ""
     root: str = ""
     wake_at: float | None = None
     manifest_current: bool = False
-    names: frozenset[str] = frozenset()
-    """Of its members, comparable between steps."""
     policy: Policy | None = None
-    previous: frozenset[str] | None = None
-    """What it was judged by."""
+    previous: Unit | None = None
+    """The complete checkpoint before it, by which it was judged if it is not committed."""
     pointed: bool = False
     """A pointer of the run that is younger than its files names it."""
     idle: tuple[FileView, ...] | None = None
     """Its files as the planner sees them while nothing is done to them; filled in when first asked for."""
+    seen: tuple[object, UnitView] | None = None
+    """What the planner was shown last, and what that depended on besides the unit itself."""
+    sums: _Sums | None = None
+    said_names: frozenset[str] | None = None
     outlived: bool = False
     """A newer checkpoint of the run is complete or committed."""
     written: Written | None = None
@@ -91,24 +94,64 @@ class Unit:
         return self.withdrawn and self.state is CheckpointState.TORN
 
     @property
+    def all_cold(self) -> bool:
+        """Only its manifests speak of it: what they say together is not asked for before it is needed."""
+        return not self.rows and self.committed is not None
+
+    @property
+    def cold(self) -> dict[str, ManifestEntry]:
+        """Members that only the manifest describes, by path."""
+        return self.committed.entries() if self.committed is not None and not self.rows else self.absent
+
+    @property
+    def cold_bytes(self) -> int:
+        if self.committed is not None and not self.rows:
+            return self.committed.bytes
+        return sum(entry.size for entry in self.absent.values())
+
+    @property
     def files(self) -> int:
-        return len(self.rows) + len(self.cold)
+        if self.committed is not None and not self.rows:
+            return self.committed.files
+        return len(self.rows) + len(self.absent)
 
     @property
     def bytes(self) -> int:
-        return sum(row.size for row in self.rows) + sum(entry.size for entry in self.cold.values())
+        return self.summed.bytes + self.cold_bytes
 
     @property
     def hot_bytes(self) -> int:
-        return sum(row.size for row in self.rows if row.local() is not None)
+        return self.summed.hot
 
     @property
     def durable_bytes(self) -> int:
-        return sum(row.size for row in self.rows if row.durable) + sum(entry.size for entry in self.cold.values())
+        return self.summed.durable + self.cold_bytes
 
     @property
     def hot(self) -> bool:
-        return not self.cold and all(row.link is not None or row.local() for row in self.rows)
+        return not self.all_cold and not self.absent and all(row.link is not None or row.local() for row in self.rows)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of its members, comparable between steps."""
+        if self.said_names is None:
+            self.said_names = names_of(_members(self))
+        return self.said_names
+
+    @property
+    def summed(self) -> _Sums:
+        if self.sums is None:
+            self.sums = _Sums.of(self.rows)
+        return self.sums
+
+    @property
+    def exposed(self) -> Sequence[FileRow]:
+        """Files that are acknowledged but not durable."""
+        return self.summed.exposed
+
+    @property
+    def open_rows(self) -> Sequence[FileRow]:
+        return self.summed.open
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -124,13 +167,51 @@ class Unit:
         if self.committed is not None and self.state is CheckpointState.COMMITTED:
             return self.committed.written_at  # rows made by a prefetch are younger than what they hold
         if self.rows:
-            return max(row.changed_at for row in self.rows)
+            return self.summed.changed_at
         return self.committed.first.written_at if self.committed else 0.0
 
     @property
     def begun(self) -> bool:
         """Some of its present content is in the remote."""
-        return any(row.link is None and row.durable for row in self.rows)
+        return self.summed.begun
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What is asked for again and again about rows, at every look and of every checkpoint."""
+
+    bytes: int
+    hot: int
+    durable: int
+    changed_at: float
+    begun: bool
+    exposed: Sequence[FileRow]
+    open: Sequence[FileRow]
+    pointers: Sequence[FileRow]
+    held: Mapping[Place, int]
+    """Bytes of whole copies by tier, stale ones too: they lie there."""
+    opened: Mapping[Place, int]
+    """… of open files of which the tier has no copy yet."""
+
+    @classmethod
+    def of(cls, rows: Sequence[FileRow]) -> _Sums:
+        files = [row for row in rows if row.link is None]
+        opened = [row for row in rows if not row.closed]
+        return cls(
+            bytes=sum(row.size for row in rows),
+            hot=sum(row.size for row in rows if row.local() is not None),
+            durable=sum(row.size for row in rows if row.durable),
+            changed_at=max((row.changed_at for row in rows), default=0.0),
+            begun=any(row.durable for row in files),
+            exposed=tuple(row for row in files if not row.durable and settled(row) and row.local() is not None),
+            open=tuple(opened),
+            pointers=tuple(row for row in rows if row.points_to is not None),
+            held={place: sum(row.size for row in files if place in row.copies) for place in TIERS},
+            opened={
+                place: sum(row.size for row in opened if row.link is None and place not in row.copies)
+                for place in TIERS
+            },
+        )
 
 
 def settled(row: FileRow) -> bool:
@@ -154,35 +235,46 @@ def assemble(
     `before`: an earlier answer by key; a unit of which nothing changed is taken from there, which keeps a look at
     thousands of files at rest cheap.
     """
-    units: dict[tuple[str, str, int | None], Unit] = {}
+    grouped: dict[UnitName, list[FileRow]] = defaultdict(list)
     for row in rows:
-        its = (row.volume, row.run, row.step)
-        units.setdefault(its, Unit(*its)).rows.append(row)
-    for (volume, run, step), committed in known:
-        units.setdefault((volume, run, step), Unit(volume, run, step)).committed = committed
-    runs: dict[tuple[str, str], list[Unit]] = defaultdict(list)
-    for unit in units.values():
-        runs[unit.volume, unit.run].append(unit)
+        grouped[row.unit].append(row)
+    return assemble_units(grouped, known, policy_of, now, before, node=node, launches=launches, withdrawn=withdrawn)
+
+
+def assemble_units(
+    rows: Mapping[UnitName, Sequence[FileRow]],
+    known: Iterable[tuple[UnitKey, Committed]],
+    policy_of: Mapping[tuple[str, str], Policy],
+    now: float,
+    before: Mapping[UnitName, Unit] | None = None,
+    *,
+    node: str = "",
+    launches: Mapping[UnitKey, Launch] | None = None,
+    withdrawn: Mapping[UnitKey, Mapping[str, Withdrawal]] | None = None,
+) -> list[Unit]:
+    """The same of rows by unit. Where the rows of a unit are the same object as in `before`, they are not looked at."""
+    committed: dict[UnitName, Committed] = dict(known)
+    runs: dict[tuple[str, str], list[UnitName]] = defaultdict(list)
+    for name in {**rows, **committed}:
+        runs[name[:2]].append(name)
     ordered = []
     for key in sorted(runs):
-        members = sorted(runs[key], key=lambda unit: -1 if unit.step is None else unit.step)
-        for unit in members:
+        names = sorted(runs[key], key=lambda name: -1 if name[2] is None else name[2])
+        units = [Unit(*name, rows.get(name, ()), committed.get(name)) for name in names]
+        for unit in units:
+            if (kept := before.get(unit.key) if before else None) is not None and kept.rows is unit.rows:
+                unit.sums = kept.sums
             its = (unit.volume, unit.run, -1 if unit.step is None else unit.step)
             unit.launch = launches.get(its) if launches else None
             unit.went = withdrawn.get(its, unit.went) if withdrawn else unit.went
-        members = _judge_run(members, policy_of[key], now, before or {}, node)
-        ordered += members
+        ordered += _judge_run(units, policy_of[key], now, before or {}, node)
     return ordered
 
 
-def _judge_run(
-    units: list[Unit], policy: Policy, now: float, before: Mapping[tuple[str, str, int | None], Unit], node: str
-) -> list[Unit]:
-    previous: frozenset[str] | None = None
+def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[UnitName, Unit], node: str) -> list[Unit]:
+    previous: Unit | None = None
     last: Before | None = None
-    pointers: dict[int | None, FileRow] = {
-        row.points_to: row for unit in units for row in unit.rows if row.points_to is not None
-    }
+    pointers: dict[int | None, FileRow] = {row.points_to: row for unit in units for row in unit.summed.pointers}
     judged = []
     for fresh in units:
         kept = before.get(fresh.key)
@@ -190,12 +282,13 @@ def _judge_run(
         fresh.policy, fresh.previous, fresh.before = policy, previous, last
         if kept is not None and kept.wake_at is None and _same(kept, fresh):
             unit = kept
+            unit.previous = previous  # it has the same names as the one before; that one is not to be kept for ever
         else:
             unit = fresh
-            _judge(unit, policy, now, previous, node)
+            _judge(unit, policy, now, node)
         judged.append(unit)
         if unit.step is not None and unit.restorable:
-            previous, last = unit.names, parts.before_of(unit, node)
+            previous, last = unit, parts.before_of(unit, node)
     judged = _in_order(judged)
     newer = False
     for unit in reversed(judged):
@@ -225,25 +318,37 @@ def _same(kept: Unit, fresh: Unit) -> bool:
     return (
         kept.committed is fresh.committed
         and kept.policy == fresh.policy
-        and kept.previous == fresh.previous
         and kept.before == fresh.before
         and kept.launch == fresh.launch
         and kept.went == fresh.went
         and kept.pointed == fresh.pointed
-        and len(kept.rows) == len(fresh.rows)
-        and all(old is new for old, new in zip(kept.rows, fresh.rows, strict=True))
+        and (
+            kept.rows is fresh.rows
+            or (
+                len(kept.rows) == len(fresh.rows)
+                and all(old is new for old, new in zip(kept.rows, fresh.rows, strict=True))
+            )
+        )
+        and (kept.state is CheckpointState.COMMITTED or _same_names(kept.previous, fresh.previous))
     )
 
 
-def _judge(unit: Unit, policy: Policy, now: float, previous: frozenset[str] | None, node: str) -> None:
+def _same_names(one: Unit | None, other: Unit | None) -> bool:
+    return one is other or (one is not None and other is not None and one.names == other.names)
+
+
+def _judge(unit: Unit, policy: Policy, now: float, node: str) -> None:
     if unit.step is None:
         return
-    members = _compare_with_manifest(unit)
-    unit.names = names_of(members)
-    files = [(row.size, row.attributes.mtime_ns) for row in unit.rows]
-    files += [(entry.size, entry.attributes.mtime_ns) for entry in unit.cold.values()]
-    unit.written = Written.of(unit.step, files)
-    parts.divide(unit, members, policy, now, node)
+    _compare_with_manifest(unit)
+    unit.written = _written(unit, unit.step)
+    members: Sequence[Member] = ()
+    if unit.all_cold or (unit.manifest_current and unit.committed is not None and not unit.committed.several):
+        unit.mine = tuple(unit.rows)
+        unit.part_committed = unit.committed is not None and unit.committed.several and node in unit.committed.fitting
+    else:
+        members = _members(unit)
+        parts.divide(unit, members, policy, now, node)
     if unit.manifest_current and unit.committed is not None and unit.committed.whole:
         manifest = unit.committed.first
         unit.state, unit.framework, unit.root = CheckpointState.COMMITTED, manifest.framework, manifest.root
@@ -258,19 +363,27 @@ def _judge(unit: Unit, policy: Policy, now: float, previous: frozenset[str] | No
         unit.state, unit.framework, unit.root = CheckpointState.TORN, manifest.framework, manifest.root
         unit.reason = "; ".join(dict.fromkeys(note.reason for note in unit.committed.quarantined.values()))
     elif parts.is_part(unit):
-        parts.judge_part(unit, members, now, policy.settle_s, node)
+        parts.judge_part(unit, members or _members(unit), now, policy.settle_s, node)
         _note_lost(unit)
     else:
         committed_at = None if unit.committed is None else unit.committed.committed_at
         said = judge(
-            members,
+            members or _members(unit),
             now=now,
             settle_s=policy.settle_s,
-            previous=previous,
+            previous=None if unit.previous is None else unit.previous.names,
             committed_at=committed_at,
             pointed=unit.pointed,
         )
         _apply(unit, said)
+
+
+def _written(unit: Unit, step: int) -> Written | None:
+    if unit.all_cold and unit.committed is not None and (times := unit.committed.times) is not None:
+        return Written(step, *times)
+    files = [(row.size, row.attributes.mtime_ns) for row in unit.rows]
+    files += [(entry.size, entry.attributes.mtime_ns) for entry in unit.cold.values()]
+    return Written.of(step, files)
 
 
 def _replaceable(unit: Unit, node: str) -> bool:
@@ -308,23 +421,28 @@ def _note_lost(unit: Unit) -> None:
         unit.state, unit.reason, unit.wake_at = CheckpointState.LOST, f"no copy is left of {', '.join(lost[:3])}", None
 
 
-def _compare_with_manifest(unit: Unit) -> list[Member]:
-    """Fills in `cold` and `manifest_current`; returns the members, the manifest's included."""
-    members = [_member(row) for row in unit.rows]
+def _compare_with_manifest(unit: Unit) -> None:
+    """Fills in `absent` and `manifest_current`."""
     committed = unit.committed
     if committed is None:
-        return members
+        return
+    if not unit.rows:
+        unit.manifest_current = True
+        return
     entries = committed.entries()
     paths = {row.path for row in unit.rows}
-    unit.cold = {
-        path: entry
-        for path, entry in entries.items()
-        if path not in paths and (entry.key not in committed.forgotten or not unit.rows)
+    unit.absent = {
+        path: entry for path, entry in entries.items() if path not in paths and entry.key not in committed.forgotten
     }
     unit.manifest_current = all(
         matches(row, entries.get(row.path)) for row in unit.rows if not locate(row.path).temporary
     )
-    return members + [Member(path, True, None, committed.committed_at) for path in unit.cold]
+
+
+def _members(unit: Unit) -> list[Member]:
+    """The manifest's included."""
+    at = 0.0 if unit.committed is None else unit.committed.committed_at
+    return [_member(row) for row in unit.rows] + [Member(path, True, None, at) for path in unit.cold]
 
 
 def _member(row: FileRow) -> Member:

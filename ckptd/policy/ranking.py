@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ckptd.domain.model import RESTORABLE, CheckpointState, Place
+from ckptd.domain.model import RESTORABLE, CheckpointState
 from ckptd.policy.policy import Sync
 from ckptd.policy.snapshot import UnitView
 
@@ -37,7 +37,7 @@ class Standing:
     @property
     def begun(self) -> bool:
         """Some of its present content reached the remote."""
-        return self.unit.upload_begun or any(Place.REMOTE in file.copies for file in self.unit.files)
+        return self.unit.upload_begun or self.unit.partly_sent
 
     @property
     def skipped(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptd.domain.model import TIERS, CheckpointState
+from ckptd.domain.model import CheckpointState
 from ckptd.policy.actions import Abandon, Prune
 from ckptd.policy.ranking import Standing
 from ckptd.policy.snapshot import waits
@@ -25,8 +25,8 @@ def abandoned(standings: Sequence[Standing]) -> list[Abandon]:
             and unit.pinned is None
             and not unit.protected
             and not unit.busy
-            and not any(file.busy for file in unit.files)
-            and any(tier in file.copies for file in unit.files for tier in TIERS)
+            and not any(file.busy for file in unit.worked_on)
+            and unit.local
         ):
             found.append(Abandon(unit.volume, unit.run, unit.step))
     return found
@@ -54,7 +54,8 @@ def pruned(standings: Sequence[Standing], now: float) -> list[Prune]:
             and unit.remote_ok
             and not unit.busy
             and not waits(unit.retry_at, now)
-            and not any(file.busy or tier in file.copies for file in unit.files for tier in TIERS)
+            and not unit.local
+            and not any(file.busy for file in unit.worked_on)
         ):
             found.append(Prune(unit.volume, unit.run, unit.step))
     return found

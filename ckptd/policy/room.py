@@ -72,7 +72,7 @@ class Room:
         ranked.sort(key=lambda standing: -(standing.rank or 0))
         for standing in ranked:
             unit = standing.unit
-            if unit.pinned is Place.RAM or any(file.uploading for file in unit.files):
+            if unit.pinned is Place.RAM or any(file.uploading for file in unit.worked_on):
                 continue
             for candidate in self._movable(standing):
                 file = candidate.file
@@ -223,7 +223,7 @@ class Room:
         return sum(
             file.size
             for standing in self._standings
-            for file in standing.unit.files
+            for file in standing.unit.worked_on
             if place in file.copies and (file.leaving or (place is Place.RAM and file.moving_to is Place.NVME))
         )
 
@@ -231,12 +231,11 @@ class Room:
         unit = standing.unit
         if unit.busy:
             return
-        for file in unit.files:
+        for file in unit.local:
             if file.busy or not file.settled or waits(file.move_retry_at, self._now) or file.id in self._taken:
                 continue
-            if Place.RAM in file.copies or Place.NVME in file.copies:
-                worth, height = _worth(standing, file)
-                yield Candidate(worth, height, file.closed_at, file.id, file, standing)
+            worth, height = _worth(standing, file)
+            yield Candidate(worth, height, file.closed_at, file.id, file, standing)
 
 
 def _worth(standing: Standing, file: FileView) -> tuple[Worth, int]:

@@ -6,8 +6,9 @@ A *unit* is what is decided about together: a checkpoint, or (step None) a run's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from ckptd.domain.model import CheckpointState, Place
+from ckptd.domain.model import TIERS, CheckpointState, Place
 from ckptd.policy.policy import Policy
 
 LONGEST_WAIT_S = 600.0
@@ -52,7 +53,7 @@ class FileView:
     """The step that a pointer (`latest`) names: it is sent once that one is committed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnitView:
     volume: str
     run: str
@@ -91,6 +92,41 @@ class UnitView:
     """Another node took this node's manifest of exactly these contents away."""
     shared: bool = False
     """Another node is to prune it: the first by name of those that wrote the run's newest committed checkpoint does."""
+
+    # What follows from the files is kept with the value: the same unit is planned for again and again while it is at rest.
+
+    @cached_property
+    def bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @cached_property
+    def closed_at(self) -> float:
+        """When the last of its files was closed; 0.0 without files."""
+        return max((file.closed_at for file in self.files), default=0.0)
+
+    @cached_property
+    def to_send(self) -> tuple[FileView, ...]:
+        """Files without a copy in the remote, but those that were left over."""
+        return tuple(file for file in self.files if Place.REMOTE not in file.copies and not file.left_over)
+
+    @cached_property
+    def partly_sent(self) -> bool:
+        return any(Place.REMOTE in file.copies for file in self.files)
+
+    @cached_property
+    def local(self) -> tuple[FileView, ...]:
+        """Files with a copy in a tier."""
+        return tuple(file for file in self.files if any(tier in file.copies for tier in TIERS))
+
+    @cached_property
+    def worked_on(self) -> tuple[FileView, ...]:
+        """Files that an action is running on."""
+        return tuple(file for file in self.files if file.busy or file.uploading or file.leaving or file.moving_to)
+
+    @cached_property
+    def open(self) -> bool:
+        """A writer has a file of it open."""
+        return any(file.open for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)

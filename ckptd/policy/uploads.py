@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ckptd.domain.model import CheckpointState, Place
+from ckptd.domain.model import CheckpointState
 from ckptd.policy.actions import Commit, Uncommit, Upload
 from ckptd.policy.policy import Sync
 from ckptd.policy.ranking import Standing
@@ -27,7 +27,7 @@ def remote_work(standings: Sequence[Standing], now: float) -> list[RemoteAction]
     uncommitted = {s.name for s in standings if s.unit.step is not None and not s.unit.manifest_current}
     for standing in standings:
         unit = standing.unit
-        if unit.busy or not _may_upload(standing):
+        if unit.busy or (unit.manifest_current and not unit.to_send) or not _may_upload(standing):
             continue
         wanted = _wanted(standing, exposed.get((unit.volume, unit.run)), now)
         wanted = [file for file in wanted if (unit.volume, unit.run, file.points_to) not in uncommitted]
@@ -69,10 +69,8 @@ def _wanted(standing: Standing, exposed_since: float | None, now: float) -> list
     markers: list[FileView] = []
     loose = standing.unit.step is None
     others_durable = True
-    saving = not loose and any(file.open for file in standing.unit.files)
-    for file in standing.unit.files:
-        if Place.REMOTE in file.copies or file.left_over:
-            continue
+    saving = not loose and standing.unit.open
+    for file in standing.unit.to_send:
         # A log that is never closed must not hold a run's pointers for ever, so only settled loose files count.
         others_durable = others_durable and (file.last or (loose and not file.settled))
         held = saving and 0 <= now - file.closed_at < HOLD_S
@@ -90,8 +88,8 @@ def _exposed_since(standings: Iterable[Standing]) -> dict[tuple[str, str], float
         unit = standing.unit
         if unit.step is None or unit.state in {CheckpointState.TORN, CheckpointState.LOST} or standing.skipped:
             continue
-        for file in unit.files:
-            if file.settled and not file.left_over and Place.REMOTE not in file.copies:
+        for file in unit.to_send:
+            if file.settled:
                 key = (unit.volume, unit.run)
                 found[key] = min(file.closed_at, found.get(key, file.closed_at))
     return found
@@ -102,7 +100,8 @@ def _committable(standing: Standing) -> bool:
     return (
         (unit.state is CheckpointState.COMPLETE or unit.part)
         and bool(unit.files)
-        and all(file.left_over or (file.settled and Place.REMOTE in file.copies) for file in unit.files)
+        and not unit.to_send
+        and all(file.left_over or file.settled for file in unit.files)
     )
 
 
@@ -131,7 +130,8 @@ def _with_trials(
     tried = {
         standing.unit.volume
         for standing in standings
-        if not standing.unit.remote_ok and (standing.unit.busy or any(file.uploading for file in standing.unit.files))
+        if not standing.unit.remote_ok
+        and (standing.unit.busy or any(file.uploading for file in standing.unit.worked_on))
     }
     for standing, action in ordered:
         if standing.unit.remote_ok:

@@ -21,17 +21,13 @@ def expected_bytes(units: Sequence[UnitView], now: float, *, active_s: float = A
 
 
 def _expected(run: Sequence[UnitView], now: float, active_s: float) -> int:
-    if max((file.closed_at for unit in run for file in unit.files), default=0.0) < now - active_s:
+    if max((unit.closed_at for unit in run), default=0.0) < now - active_s:
         return 0
     newest = max((unit for unit in run if unit.state in RESTORABLE), key=_step, default=None)
     if newest is None:
         return 0
-    coming = sum(_bytes(unit) for unit in run if unit.state is CheckpointState.WRITING and _step(unit) > _step(newest))
-    return max(0, _bytes(newest) - coming)
-
-
-def _bytes(unit: UnitView) -> int:
-    return sum(file.size for file in unit.files)
+    coming = sum(unit.bytes for unit in run if unit.state is CheckpointState.WRITING and _step(unit) > _step(newest))
+    return max(0, newest.bytes - coming)
 
 
 def _step(unit: UnitView) -> int:
