@@ -7,7 +7,9 @@ to choose paths: absolute names and those with `..` are left out.
 from __future__ import annotations
 
 import json
+import pickletools
 import re
+import struct
 from collections.abc import Callable, Iterable
 
 from ckptd.layouts.containers import shards_of_tensorflow_index
@@ -21,6 +23,10 @@ _SHARDS = 100_000
 _VALUE = re.compile(rb':\s*"([^"\\]{1,255}\.(?:safetensors|bin|pt|pth|h5|msgpack))"')
 _PART = b".distcp"
 _LONGEST = 255
+_ZERO = re.compile(r"(\w*zero_pp_rank_)0(_mp_rank_\d+_optim_states\.pt)", re.ASCII)
+_ZERO_KEY = b"X\x0f\0\0\0partition_count"
+_ZERO_READ = 1024 * 1024
+"""The pickle with the structure stands at the beginning of a torch.save; the tensors follow."""
 _JSON_INDEX = (".index.json", ".weights.json")
 
 
@@ -28,6 +34,8 @@ def reads_for(name: str) -> int:
     """How many bytes `required_by` wants of a file of this name; 0: it names no others."""
     if name == ".metadata" or name.endswith(_JSON_INDEX):
         return _READ
+    if _ZERO.fullmatch(name):
+        return _ZERO_READ
     return 16 if name.endswith(".index") else 0
 
 
@@ -35,7 +43,8 @@ def required_by(name: str, content: bytes) -> frozenset[str]:
     """The files that an index names, relative to its directory.
 
     `model.safetensors.index.json` (Hugging Face) and `model.weights.json` (Keras) map tensors to shards, DCP's `.metadata` to its
-    `.distcp` files, and TensorFlow's `ckpt-1.index` says how many data shards there are.
+    `.distcp` files, TensorFlow's `ckpt-1.index` says how many data shards there are, and the optimizer states of DeepSpeed's
+    first rank say over how many ranks they are spread.
     """
     found: Iterable[str] = ()
     if name.endswith(_JSON_INDEX):
@@ -46,6 +55,9 @@ def required_by(name: str, content: bytes) -> frozenset[str]:
         count = shards_of_tensorflow_index(content) or 0
         stem = name.removesuffix(".index")
         found = (f"{stem}.data-{number:05d}-of-{count:05d}" for number in range(count if count <= _SHARDS else 0))
+    elif zero := _ZERO.fullmatch(name):
+        count = _partitions(content)
+        found = (f"{zero[1]}{rank}{zero[2]}" for rank in range(1, count if count <= _SHARDS else 0))
     return frozenset(path for path in found if _stays_below(path))
 
 
@@ -79,6 +91,29 @@ def _strings_of_pickle(content: bytes) -> set[str]:
                 break
         end = content.find(_PART, end)
     return {text.decode(errors="replace") for text in found}
+
+
+def _partitions(content: bytes) -> int:
+    """`partition_count` of the optimizer's state: a number, or a list with one for each parameter group. 0: not found."""
+    at = content.find(_ZERO_KEY)
+    if at < 0:
+        return 0
+    counts: list[int] = []
+    listed = False
+    start = at + len(_ZERO_KEY)
+    try:
+        for opcode, value, _ in pickletools.genops(content[start : start + 4096]):
+            if isinstance(value, int) and opcode.name.startswith("BININT"):
+                counts.append(value)
+            elif opcode.name == "EMPTY_LIST" and not counts:
+                listed = True
+            elif opcode.name not in {"BINPUT", "LONG_BINPUT", "MARK"}:
+                break
+            if counts and not listed:
+                break
+    except (ValueError, IndexError, UnicodeDecodeError, OverflowError, struct.error, AttributeError):
+        pass  # what was found so far is what it says
+    return max(counts, default=0)
 
 
 def _stays_below(path: str) -> bool:

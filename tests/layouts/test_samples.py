@@ -135,6 +135,16 @@ def test_any_bytes_can_be_looked_at(name: str, start: bytes, content: bytes) -> 
 # -- what an index names
 
 
+@pytest.mark.parametrize(
+    ("file", "ranks"), [("zero_of_four.pt", [1, 2, 3]), ("zero_of_300.pt", list(range(1, 300))), ("model.pt", [])]
+)
+def test_the_first_ranks_optimizer_states_say_how_many_ranks_there_are(file: str, ranks: list[int]) -> None:
+    content = shards_of(file)
+    names = {f"bf16_zero_pp_rank_{rank}_mp_rank_01_optim_states.pt" for rank in ranks}
+    assert required_by("bf16_zero_pp_rank_0_mp_rank_01_optim_states.pt", content) == names
+    assert required_by("bf16_zero_pp_rank_1_mp_rank_01_optim_states.pt", content) == frozenset()
+
+
 def test_a_real_metadata_file_names_its_parts() -> None:
     assert required_by(".metadata", WHOLE[".metadata"]) == {"__0_0.distcp"}
 

@@ -13,8 +13,9 @@ _MODEL = re.compile(r"mp_rank_(\d+)_model_states\.pt", re.ASCII)
 
 class DeepSpeed(Layout):
     """`engine.save_checkpoint`: model states of each model-parallel rank, with ZeRO also optimizer states of each data-
-    parallel one; zero_to_fp32.py beside; when all ranks are through, the pointer `latest` is written last. `latest` lies
-    inside where another framework gave the directory (`checkpoint-5/global_step5/…`, `checkpoint-5/latest`).
+    parallel one; zero_to_fp32.py beside. Then the first rank writes the pointer `latest`, without waiting for the files of the
+    others: it is no marker, also where it lies inside (`checkpoint-5/global_step5/…`, `checkpoint-5/latest`). How many
+    ranks there are is in the first one's optimizer states (layouts/requirements).
     """
 
     name = "deepspeed"
@@ -24,9 +25,6 @@ class DeepSpeed(Layout):
 
     def recognises(self, names: Names) -> bool:
         return any(name.endswith(("model_states.pt", "_optim_states.pt")) for name in names.all)
-
-    def marker(self, names: Names) -> str | None:
-        return "latest" if "latest" in names.set else super().marker(names)
 
     def missing(self, names: Names, previous: frozenset[str] | None) -> str | None:
         del previous

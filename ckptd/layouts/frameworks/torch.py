@@ -35,7 +35,8 @@ class Lightning(Layout):
     """`ModelCheckpoint` writes one `.ckpt` file a checkpoint, moved into place whole.
 
     With sharded FSDP or ModelParallelStrategy it is a directory of that name with a distributed checkpoint in it, and
-    `meta.pt` is saved after that; with DeepSpeed it is a directory with `checkpoint/…`, and `latest` comes last.
+    `meta.pt` is saved after that. With DeepSpeed it is a directory with `checkpoint/…`, and the first rank writes `latest`
+    when its own files are there.
     """
 
     name = "lightning"
@@ -51,7 +52,7 @@ class Lightning(Layout):
 
     def marker(self, names: Names) -> str | None:
         if self._is_directory(names):
-            return next((name for name in ("meta.pt", "latest") if name in names.set), super().marker(names))
+            return "meta.pt" if "meta.pt" in names.set else super().marker(names)
         return super().marker(names)
 
     def missing(self, names: Names, previous: frozenset[str] | None) -> str | None:

@@ -22,6 +22,13 @@ def torch_files(folder: str) -> None:
     tensors = {"w": torch.arange(64, dtype=torch.float32), "b": torch.ones(3)}
     torch.save(tensors, os.path.join(folder, "model.pt"))
     torch.save(tensors, os.path.join(folder, "legacy.pt"), _use_new_zipfile_serialization=False)
+    states = {
+        "zero_stage": 1,
+        "base_optimizer_state": {"exp_avg": torch.ones(4)},
+    }  # as DeepSpeed's optimizers give them
+    for name, count in (("zero_of_four", [4, 4]), ("zero_of_300", 300)):
+        given = {"optimizer_state_dict": {**states, "partition_count": count, "ds_version": "0.19.8"}}
+        torch.save(given, os.path.join(folder, f"{name}.pt"))
     dcp.save({"model": tensors, "step": 7}, checkpoint_id=os.path.join(folder, "dcp"))
 
 
