@@ -118,6 +118,8 @@ def _safety(found: Status) -> Table:
     if queued:
         left = f", {figures.duration(queued / (up + down))} left" if up + down > 0 else ""
         line += f"   {figures.size(queued)} to go{left}"
+    if copied := transfers.get("copied_bytes"):
+        line += f"   {figures.size(copied)} copied inside the remote, {figures.size(transfers['sent_bytes'])} sent"
     table.add_row("transfers", line)
     return table
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ckptd.domain.model import Checksums
 from ckptd.transfer.calls import Held
-from ckptd.transfer.refusal import NOT_FOUND, NOT_SUPPORTED, OBJECT_CHANGED, Refusal
+from ckptd.transfer.refusal import NOT_FOUND, NOT_SUPPORTED, OBJECT_CHANGED, UPLOAD_GONE, Refusal
 from ckptd.transfer.split import Part
 
 LEAST = 1 << 20
@@ -113,10 +113,15 @@ class Offer:
             self._book.failed(self._remote, trouble.code)
 
     def unjoined(self, code: str) -> None:
-        """It was all for nothing: the store would not make an object of it."""
+        """It was all for nothing: the store would not make an object of it, and it begins anew.
+
+        An upload of an earlier process that the store has forgotten by now says nothing about copies.
+        """
         if self.copied:
             self._book.failed(self._remote, code)
-        self._reusable, self.copied, self.used = None, 0, False
+        if self.copied or code != UPLOAD_GONE:
+            self._reusable = None
+        self.copied, self.used = 0, False
 
     def done(self) -> None:
         if self.copied:

@@ -82,7 +82,7 @@ class Uploads:
                 if not (copies_fail or code == UPLOAD_GONE) or beginning == BEGINNINGS:
                     raise
                 _log.warning("upload.forgotten_by_store", remote=job.remote.name, key=job.key, code=code)
-                job.offer.unjoined(code)  # perhaps for what it had copied: now everything is sent
+                job.offer.unjoined(code)  # perhaps for what was copied: that is sent now
                 # Some stores say so of a part only: what else of it is there is freed.
                 await self.abandon(job.remote, job.journal_key)
                 job.progress.again()

@@ -294,6 +294,20 @@ class TestRules:
             book.failed("a", "object-changed")
         assert book.allows("a")
 
+    @pytest.mark.parametrize(
+        ("copied", "code", "goes_on"),
+        [(0, "upload-gone", True), (LEAST, "upload-gone", False), (0, "checksum", False), (LEAST, "checksum", False)],
+    )
+    def test_an_upload_that_comes_to_nothing_is_sent_if_copies_may_be_why(self, copied, code, goes_on):
+        offer = Offer(Reusable("k", "e", Checksums(LEAST, LEAST, (1,), 1)), "a", CopyBook(lambda: 0.0))
+        offer.resumed()
+        if copied:
+            offer.took(copied)
+        assert offer.used
+        offer.unjoined(code)
+        assert (offer.whole(LEAST) is not None) == goes_on
+        assert (offer.copied, offer.used) == (0, False)
+
     def test_one_upload_counts_once_however_many_of_its_parts_fail(self):
         book = CopyBook(lambda: 0.0)
         offer = Offer(Reusable("k", "e", Checksums(LEAST, LEAST, (1,), 1)), "a", book)
