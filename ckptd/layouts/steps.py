@@ -30,7 +30,7 @@ _RAY = re.compile(r"checkpoint_(\d{4})-(\d\d)-(\d\d)_(\d\d)-(\d\d)-(\d\d)(?:\.(\
 _NUMBERED = re.compile(r"(.*?)[-_=]([0-9]{1,18})")
 _NOT_A_STEP = re.compile(
     r"(?:.*[-_.])?(?:rank|rng|rng_states?|random_states?|shard|part|worker|gpu|device|node|proc|process|[dtpm]p|seed|version|fold|layer"
-    r"|expert|stage|chunk|split|bucket|group|of|v|zero_pp|best|top|k)",
+    r"|expert|stage|chunk|split|bucket|group|of|v|zero_pp|best|top|k|size)",
     re.IGNORECASE | re.ASCII,
 )
 
