@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -208,6 +210,66 @@ def test_runs_and_steps_complete_from_the_daemon(node, process):
     assert _complete(process, "ckptctl latest r") == ["run-42"]
     assert _complete(process, "ckptctl prefetch run-42@1") == ["run-42@1200", "run-42@1100", "run-42@1000"]
     assert _complete(process, "ckptctl pre") == ["prefetch"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("ckptctl prefetch run-42@12", "ckptctl prefetch run-42@1200 "),
+        ("ckptctl prefetch run-42@be", "ckptctl prefetch run-42@best "),
+        ("ckptctl --json verify run-42@10", "ckptctl --json verify run-42@1000 "),
+        ("ckptctl diff run-42@1000 run-42@12", "ckptctl diff run-42@1000 run-42@1200 "),
+        ("ckptctl tag run-42@1000 be", "ckptctl tag run-42@1000 best "),
+    ],
+)
+def test_a_real_bash_completes_runs_steps_and_tags(node, run, tmp_path, typed, completed):
+    """Interactive, because what it takes for a word (COMP_WORDBREAKS has an '@') is what goes wrong."""
+    run("tag", "run-42@1200", "best")
+    script = tmp_path / "script"
+    script.write_text(run("completion", "bash").out)
+    program = tmp_path / "bin/ckptctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ckptctl "$@"\n')
+    program.chmod(0o755)
+    master, slave = pty.openpty()
+    environ = os.environ | {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "TERM": "dumb",
+        "PS1": "> ",
+        "COLUMNS": "200",
+    }
+    shell = subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"], stdin=slave, stdout=slave, stderr=slave, env=environ,
+        start_new_session=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        os.write(master, f"bind 'set bell-style none'; source {script}; echo re''ady\n".encode())
+        _until(master, b"ready")
+        os.write(master, typed.encode() + b"\t")
+        _until(master, completed.encode())
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
+
+
+def _until(descriptor: int, wanted: bytes) -> None:
+    """As the terminal shows it: readline goes back over what it writes anew."""
+    seen = b""
+    while wanted not in _shown(seen):
+        assert select.select([descriptor], [], [], 30)[0], seen
+        seen += os.read(descriptor, 65536)
+
+
+def _shown(output: bytes) -> bytes:
+    line = bytearray()
+    for byte in output:
+        if byte == 8:
+            del line[-1:]
+        else:
+            line.append(byte)
+    return bytes(line)
 
 
 def test_completion_is_quiet_without_a_daemon(process):
