@@ -10,7 +10,8 @@ from scenarios import RUN, SCENARIOS, Scenario
 from tests_node_daemon import Daemon
 from training import Training, has, killed_in_a_save, renamed, whole_zip
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(300)]
+"""Importing a framework takes seconds, twice in each test, and several times that on a busy machine."""
 
 WHOLE: dict[str, Callable[[Path], bool]] = {
     "torch-straight": whole_zip,

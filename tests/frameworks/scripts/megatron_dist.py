@@ -24,7 +24,8 @@ def state(step: int, width: int) -> dict[str, object]:
 def main() -> None:
     given = arguments()
     if not torch.cuda.is_available():
-        torch.cuda.synchronize = lambda *_: None  # asked for before tensors are written, wherever they are
+        torch.cuda.synchronize = lambda *_: None  # called before tensors are written, wherever they are
+        torch.cuda.current_device = lambda: "cpu"  # where the writers' results are reduced
     dist.init_process_group("gloo")
     parallel_state.initialize_model_parallel()
     for step in range(1, given.steps + 1):
