@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from ckptd.catalog import FileRow
 from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
-from ckptd.domain.names import key_of
+from ckptd.domain.names import key_of, path_of
 from ckptd.engine import looking
 from ckptd.engine.adopting import adopt_members
 from ckptd.engine.confirming import still_there
 from ckptd.engine.context import Context
 from ckptd.engine.known import Committed
+from ckptd.engine.matching import matches
+from ckptd.engine.mending import good_here
 from ckptd.engine.units import Unit, assemble
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
@@ -138,6 +140,14 @@ class Committing:
                 found[node] = max(written_at, found.get(node, written_at))
         return found
 
+    async def _good_here(self, volume: Volume, committed: Committed) -> bool:
+        """Whether the copies here that are to replace what is bad in the remote are what they were."""
+        paths = [path_of(key) for note in committed.quarantined.values() for key in note.keys]
+        for path, row in (await self._context.catalog.files.at_paths(volume.name, paths)).items():
+            if matches(row, committed.entries().get(path)) and not await good_here(self._context, volume, row):
+                return False
+        return True
+
     async def uncommit(self, volume_name: str, run: str, step: int, policy: Policy) -> None:
         """Deletes manifests before the objects that they describe are replaced.
 
@@ -155,6 +165,8 @@ class Committing:
         committed = None if unit is None else unit.committed
         if unit is None or committed is None:
             return
+        if committed.quarantined and not await self._good_here(volume, committed):
+            return  # what is here is no better than what the remote has
         await self._refuse_namesake(volume, run, step)
         own = committed.by_node.get(context.node)
         if unit.part is not None and not unit.rewrites:

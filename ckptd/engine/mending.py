@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ckptd.catalog import FileRow
 from ckptd.domain.errors import CkptdError, IntegrityError, RemoteError, SourceChanged
 from ckptd.domain.model import Checksums, Place
-from ckptd.domain.names import CheckpointId, path_of
+from ckptd.domain.names import CheckpointId, key_of, path_of
 from ckptd.engine.context import Context
 from ckptd.engine.known import Committed, UnitKey
 from ckptd.engine.matching import matches
@@ -25,6 +25,8 @@ from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.manifest.format import FORMAT_KEY
 from ckptd.manifest.quarantine import Note
 
+NO_MATCH = "do not match their checksum"
+"""In the defect of a file whose bytes went bad here."""
 _CONFIRM_AFTER_S = 1.0
 """Between the two looks that condemn an object."""
 
@@ -49,6 +51,30 @@ class Suspect:
 def absent(error: CkptdError) -> bool:
     """Whether a store's refusal means that the object is not (any more) what a manifest says, and not that it is away."""
     return isinstance(error, IntegrityError) or (isinstance(error, RemoteError) and error.backend_code == "not-found")
+
+
+async def keep_bad(context: Context, volume: Volume, row: FileRow, place: Place) -> None:
+    """No good copy is left: what is here stays, for whoever can make use of it, and its checkpoint is torn."""
+    told = f"{key_of(row.path)}: its bytes in {place} {NO_MATCH}, and there is no good copy"
+    if row.defect != told:
+        await context.catalog.files.set_defect(row.id, row.generation, told)
+        await context.event("error", "copy.bad", told, volume=volume.name, path=row.path)
+        context.wake()
+
+
+async def good_here(context: Context, volume: Volume, row: FileRow) -> bool:
+    """Reads the copy here: one that is as bad as the remote's must not be sent as if it were the content."""
+    copy = row.local()
+    if copy is None or row.checksums is None:
+        return False
+    try:
+        await context.transfers.verify_local(copy.location, row.stamp(copy), row.checksums)
+    except SourceChanged:
+        return False
+    except IntegrityError:
+        await keep_bad(context, volume, row, copy.place)
+        return False
+    return True
 
 
 class Mending:
@@ -106,7 +132,7 @@ class Mending:
         if why is None:
             return None
         await context.event("error", "remote.bad", why, volume=volume.name, key=suspect.key)
-        good = row is not None and await self._good_here(row)
+        good = row is not None and await good_here(self._context, volume, row)
         if row is not None and not described:
             await context.catalog.files.drop_copy(row.id, Place.REMOTE)
         return replace(suspect, why=why, good_here=good)
@@ -124,16 +150,6 @@ class Mending:
         row = await self._context.catalog.files.at(volume.name, path_of(suspect.key))
         same = row is not None and row.checksums is not None and row.checksums.whole == suspect.sums.whole
         return row if same else None
-
-    async def _good_here(self, row: FileRow) -> bool:
-        copy = row.local()
-        if copy is None or row.checksums is None:
-            return False
-        try:
-            await self._context.transfers.verify_local(copy.location, row.stamp(copy), row.checksums)
-        except (IntegrityError, SourceChanged):
-            return False
-        return True
 
     async def _put_aside(self, volume: Volume, its: UnitKey, bad: Sequence[Suspect]) -> None:
         context = self._context
@@ -184,7 +200,7 @@ class Mending:
             return False
         suspect = Suspect(key, entry.checksums)
         row = await self._row(volume, suspect)
-        if row is not None and matches(row, entry) and not row.durable and await self._good_here(row):
+        if row is not None and matches(row, entry) and not row.durable and await good_here(self._context, volume, row):
             async with self._context.claimed([row.id]):
                 await self._uploading.upload(row.id, row.generation)
             row = await self._context.catalog.files.get(row.id)

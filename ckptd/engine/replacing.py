@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.domain.errors import CkptdError, Conflict, IntegrityError, SourceChanged
 from ckptd.domain.model import Place, Stamp
-from ckptd.domain.names import key_of
 from ckptd.engine.context import Context
 from ckptd.engine.hydrating import Hydrating
-from ckptd.engine.mending import absent
+from ckptd.engine.mending import NO_MATCH, absent, keep_bad
 from ckptd.engine.volume import Volume
 from ckptd.tiers.attributes import stamp_of
 from ckptd.tiers.beneath import parent_of, unlink_link
@@ -34,9 +33,6 @@ class Outcome:
 _FINE = Outcome(False, "")
 
 
-_NO_MATCH = "do not match their checksum"
-
-
 class Replacing:
     def __init__(self, context: Context, hydrating: Hydrating) -> None:
         self._context = context
@@ -50,7 +46,8 @@ class Replacing:
             if now is None or copy is None or copy != row.copy(place) or now.path != row.path:
                 return _FINE
             if not await self._another_is_good(volume, now, place):
-                return await self._keep_bad(volume, now, place)
+                await keep_bad(self._context, volume, now, place)
+                return Outcome(True, "no good copy is left; it stays in place")
             return await self._replace(volume, now, copy)
 
     async def _another_is_good(self, volume: Volume, row: FileRow, bad: Place) -> bool:
@@ -73,15 +70,6 @@ class Replacing:
             return False
         return True
 
-    async def _keep_bad(self, volume: Volume, row: FileRow, place: Place) -> Outcome:
-        """No good copy is left: it stays where it is, for whoever can make use of it, and its checkpoint is torn."""
-        told = f"{key_of(row.path)}: its bytes in {place} {_NO_MATCH}, and there is no good copy"
-        if row.defect != told:
-            await self._context.catalog.files.set_defect(row.id, row.generation, told)
-            await self._context.event("error", "copy.bad", told, volume=volume.name, path=row.path)
-            self._context.wake()
-        return Outcome(True, "no good copy is left; it stays in place")
-
     async def _replace(self, volume: Volume, row: FileRow, copy: CopyRow) -> Outcome:
         context, place = self._context, copy.place
         kept = os.path.join(context.tiers[place].path, "quarantine", f"{row.id}-{row.generation}")
@@ -98,7 +86,7 @@ class Replacing:
         try:
             if fresh is not None:
                 await self._hydrating.file(fresh, place)
-                if fresh.defect is not None and _NO_MATCH in fresh.defect:
+                if fresh.defect is not None and NO_MATCH in fresh.defect:
                     await context.catalog.files.set_defect(fresh.id, fresh.generation, None)
         except CkptdError as error:
             return Outcome(True, f"quarantined; the good copy could not be fetched: {error.message}")

@@ -75,6 +75,10 @@ class Uploading:
                 # Renamed or rewritten while the last answer was on its way: what was sent is nobody's.
                 await context.catalog.manifests.leave(volume.name, [key])
                 raise SourceChanged(f"{row.path} changed while it was sent")
+            if now.checksums is not None and now.checksums.whole != checksums.whole:
+                # Nobody wrote it, and it was something else when it was read before.
+                defect = "its bytes changed by themselves before they were sent"
+                await context.catalog.files.set_defect(row.id, row.generation, defect)
             await context.catalog.files.set_checksums(row.id, row.generation, checksums)
             await context.catalog.files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, key, etag=etag))
 

@@ -161,3 +161,24 @@ def test_a_bad_copy_on_nvme_is_replaced_on_the_way_back_to_ram(new_daemon: NewDa
     assert daemon.json("prefetch", "run-1@1", "--to", "ram")["state"] == "done"
     assert path.read_bytes() == content
     assert "copy.quarantined" in events(daemon)
+
+
+def test_a_bad_copy_here_is_not_sent_in_place_of_a_bad_object(new_daemon: NewDaemon) -> None:
+    """Another node finds the object bad; this one has a copy, which went bad too."""
+    owner = new_daemon(node="a")
+    other = new_daemon(node="b", remote=owner.remote_url)
+    owner.start()
+    saved(owner, 1)
+    saved(owner, 2)
+    there = owner.remote / MODEL.format(2)
+    flip(there, at=1)
+    flip((owner.volume / MODEL.format(2)).resolve(), at=2)
+    damaged = there.read_bytes()
+    other.start()
+    other.ctl("prefetch", "run-1@2", check=6)
+    assert "model.bin" in owner.state_is("run-1", 2, "torn")["reason"]
+    owner.until(lambda: "copy.bad" in events(owner), "told")
+    assert there.read_bytes() == damaged
+    assert not manifest_path(owner, "run-1", 2).exists()
+    for node in (owner, other):
+        assert node.json("latest", "run-1")["step"] == 1

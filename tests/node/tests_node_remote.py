@@ -81,12 +81,11 @@ def safetensors(body: bytes) -> bytes:
 def flip(path: Path, at: int = 1000) -> None:
     """One bit, and the file looks as before: as memory or a disk that flips, nothing tells anybody."""
     found = path.stat()
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 1]))
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    descriptor = os.open(path, os.O_RDWR)
+    os.pwrite(descriptor, bytes([os.pread(descriptor, 1, at)[0] ^ 1]), at)
+    # Before the close, which is when the daemon looks.
+    os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.close(descriptor)
 
 
 def leftovers(directory: Path) -> list[str]:
