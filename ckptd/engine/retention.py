@@ -27,16 +27,19 @@ class Retention:
         self._moving = moving
 
     async def abandon(self, volume: str, run: str, step: int) -> None:
-        """`sync = latest`: drops a superseded checkpoint that was never sent."""
+        """Drops a superseded checkpoint that was never sent (`sync = latest`), or that another node has pruned."""
         if await self._protected(volume, run, step):
             return
         rows = await self._context.catalog.files.of_unit(volume, run, step)
         async with self._context.claimed([row.id for row in rows]):
             await self.remove_local(rows)
+        why = "was superseded before its upload began (sync = latest)"
+        if (volume, run, step) in self._context.known.withdrawn():
+            why = "was removed from the remote by another node, and is beyond what keep_remote keeps"
+            await self._context.known.forget_withdrawn(volume, run, step)
         await self._context.event(
-            "info", "checkpoint.abandoned", f"{run}@{step} was superseded before its upload began (sync = latest)",
-            volume=volume, run=run, step=step,
-        )  # fmt: skip
+            "info", "checkpoint.abandoned", f"{run}@{step} {why}", volume=volume, run=run, step=step
+        )
 
     async def prune(self, volume: str, run: str, step: int) -> None:
         """`keep_remote`: removes from the remote what no tier holds any more. What the job writes meanwhile stays.

@@ -1,0 +1,36 @@
+"""Who writes below a directory, and how it was launched: asked of a real process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ckptd.domain.launch import Launch
+from ckptd.engine.launching import find_writer, started
+
+_HOLDS = "import sys; file = open(sys.argv[1], sys.argv[2]); print('open', flush=True); sys.stdin.read()"
+
+
+@pytest.mark.parametrize(("mode", "found"), [("wb", True), ("rb", False)])
+def test_the_environment_of_a_process_that_writes_is_read(tmp_path: Path, mode: str, found: bool) -> None:
+    path = tmp_path / "run-1" / "model.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    environment = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
+    command = [sys.executable, "-c", _HOLDS, str(path), mode]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"open\n"
+        writer = find_writer(str(path.parent))
+        assert find_writer(str(tmp_path / "run-2")) is None
+        assert find_writer(str(tmp_path / "run")) is None
+    if not found:
+        assert writer is None
+        return
+    assert writer is not None
+    assert writer[0].pid == job.pid
+    assert writer[1] == Launch(2, 16, 8, "torchrun")
+    assert started(job.pid) is None  # it has ended
