@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Self
 
 from ckptd.catalog.checks import Checks
-from ckptd.catalog.checks import Checks
 from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
 from ckptd.catalog.journal import Journal
@@ -26,7 +25,6 @@ class Catalog:
         self.manifests = Manifests(database)
         self.nodes = Nodes(database)
         self.journal = Journal(database)
-        self.checks = Checks(database)
         self.checks = Checks(database)
         self.wishes = Wishes(database)
         self.tags = Tags(database)

@@ -153,16 +153,6 @@ CREATE TABLE checks (
     PRIMARY KEY (volume, place, path)
 ) STRICT;
 
--- When copies were last read and found good (the scrub's memory). A check of a copy that went says nothing and is forgotten.
-CREATE TABLE checks (
-    volume TEXT NOT NULL,
-    place  TEXT NOT NULL,              -- 'ram', 'nvme' or 'remote'
-    path   BLOB NOT NULL,              -- relative to the volume
-    crc    BLOB NOT NULL,              -- CRC-64/NVME of the content that was read; of another content nothing is known
-    at     REAL NOT NULL,
-    PRIMARY KEY (volume, place, path)
-) STRICT;
-
 -- Transfers that were begun: a killed daemon goes on where it was.
 CREATE TABLE unfinished (
     key       TEXT PRIMARY KEY,        -- which transfer: 'up/<file>/<generation>/<volume>' or 'down/<file>/<generation>'

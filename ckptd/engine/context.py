@@ -15,7 +15,7 @@ import structlog
 from ckptd.catalog import Catalog
 from ckptd.domain.errors import NotKnown, RemoteError, StateUnusable, UsageError
 from ckptd.domain.launch import Launch
-from ckptd.domain.model import EventRecord, Place, ScrubReport, ScrubReport
+from ckptd.domain.model import EventRecord, Place, ScrubReport
 from ckptd.engine.known import KnownManifests
 from ckptd.engine.retries import Retries
 from ckptd.engine.volume import Tier, Volume
@@ -86,8 +86,6 @@ class Context:
     """Notified after every look of the reconciler: what waits for a state looks again."""
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     """Notified after every event record."""
-    scrub: ScrubReport = field(default_factory=ScrubReport)
-    """How far the background check is."""
     scrub: ScrubReport = field(default_factory=ScrubReport)
     """How far the background check is."""
     group: asyncio.TaskGroup | None = None
