@@ -17,6 +17,7 @@ from ckptd.engine.matching import matches
 from ckptd.engine.several import Before, Part
 from ckptd.layouts import Member, Verdict, judge, locate, names_of
 from ckptd.layouts.judge import root_of
+from ckptd.layouts.names import kind_of
 from ckptd.manifest import ManifestEntry
 from ckptd.policy.policy import Policy, Sync
 from ckptd.policy.snapshot import FileView, UnitView
@@ -43,7 +44,7 @@ class Unit:
     manifest_current: bool = False
     policy: Policy | None = None
     previous: Unit | None = None
-    """The complete checkpoint before it, by which it was judged if it is not committed."""
+    """The complete checkpoint of its kind before it, by which it was judged if it is not committed."""
     pointed: bool = False
     """A pointer of the run that is younger than its files names it."""
     idle: tuple[FileView, ...] | None = None
@@ -272,23 +273,24 @@ def assemble_units(
 
 
 def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[UnitName, Unit], node: str) -> list[Unit]:
-    previous: Unit | None = None
+    previous: dict[str, Unit] = {}
     last: Before | None = None
     pointers: dict[int | None, FileRow] = {row.points_to: row for unit in units for row in unit.summed.pointers}
     judged = []
     for fresh in units:
         kept = before.get(fresh.key)
         fresh.pointed = _written_before(fresh, pointers.get(fresh.step))
-        fresh.policy, fresh.previous, fresh.before = policy, previous, last
+        kind = _kind(fresh)
+        fresh.policy, fresh.previous, fresh.before = policy, previous.get(kind), last
         if kept is not None and kept.wake_at is None and _same(kept, fresh):
             unit = kept
-            unit.previous = previous  # it has the same names as the one before; that one is not to be kept for ever
+            unit.previous = fresh.previous  # it has the same names as the one before; that one is not to be kept for ever
         else:
             unit = fresh
             _judge(unit, policy, now, node)
         judged.append(unit)
         if unit.step is not None and unit.restorable:
-            previous, last = unit, parts.before_of(unit, node)
+            previous[kind], last = unit, parts.before_of(unit, node)
     judged = _in_order(judged)
     newer = False
     for unit in reversed(judged):
@@ -296,6 +298,13 @@ def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[Un
         parts.give_up(unit, policy, now)
         newer = newer or (unit.step is not None and unit.restorable)
     return judged
+
+
+def _kind(unit: Unit) -> str:
+    """One run may hold checkpoints of several sorts; what the one has, the other need not have."""
+    if unit.rows:
+        return kind_of(unit.rows[0].path)
+    return kind_of(path_of(unit.committed.first.root)) if unit.committed is not None else ""
 
 
 def _in_order(units: list[Unit]) -> list[Unit]:

@@ -167,7 +167,7 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
     """Why this cannot be a whole checkpoint, as far as can be told; "" if nothing speaks against it."""
     paths = {member.path for member in members}
     for member in members:
-        if UNFINISHED.fullmatch(base(member.path)):
+        if member.path.endswith("unfinished") and UNFINISHED.fullmatch(base(member.path)):
             return f"{base(member.path)} says that it is not saved whole"
         if locate(member.path).temporary:
             final = "/".join(final_name(part) for part in member.path.split("/"))
@@ -176,9 +176,11 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
             return f"{base(member.path)} still has its temporary name"
         if member.defect:
             return f"{base(member.path)}: {member.defect}"
-        lacks = [name for name in member.requires if inside(folder(member.path), name) not in paths]
-        if lacks:
+        beside = folder(member.path) if member.requires else ""
+        if lacks := [name for name in member.requires if inside(beside, name) not in paths]:
             return f"lacks {min(lacks)}, which {base(member.path)} names"
+    if marker and len(case.inside) == 1:
+        return f"holds nothing but {base(marker.path)}"
     shards = missing_shards(case.inside)
     if shards:
         return f"lacks {base(shards[0])}"

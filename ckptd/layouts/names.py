@@ -35,6 +35,19 @@ def comparable(path: str) -> str:
 on_configure(comparable.cache_clear)
 
 
+@lru_cache(maxsize=KEPT)
+def kind_of(path: str) -> str:
+    """What a run's checkpoints of one sort have in common: `checkpoint-{n}/`, `step_{n}.pt`. `path` is that of a file of
+    one, or that of its directory.
+    """
+    place = place_of(path)
+    if place.step is not None and place.at is None:
+        return comparable(path)
+    parts = path.split("/")
+    directory = "/".join(parts if place.at is None else parts[: place.at + 1])
+    return comparable(f"{directory}/-").removesuffix("-")
+
+
 def _is_step(found: int | None, part: str, step: int | None) -> bool:
     return step is not None and (found == step or (part.isdecimal() and int(part) == step))
 

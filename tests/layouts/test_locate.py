@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptd.layouts import locate
+from ckptd.layouts.names import kind_of
 from ckptd.layouts.temporary import final_name
 
 
@@ -134,3 +135,18 @@ def test_every_path_has_a_place(parts: list[str]) -> None:
     found = locate(path)
     assert found.run == "." or found.run == parts[0]
     assert found.step is None or 0 <= found.step < 10**18
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("run/checkpoint-5/model.bin", "run/checkpoint-600/sub/optimizer.bin", True),
+        ("run/checkpoint-5/model.bin", "run/checkpoint-5", True),
+        ("run/step_6.pt", "run/step_70.pt", True),
+        ("run/checkpoint-5/model.bin", "run/step_5.pt", False),
+        ("run/checkpoint-5/model.bin", "run/global_step5/model.bin", False),
+        ("run/a/checkpoint-5/x", "run/b/checkpoint-5/x", False),
+    ],
+)
+def test_checkpoints_of_one_kind(one: str, other: str, same: bool) -> None:
+    assert (kind_of(one) == kind_of(other)) is same
