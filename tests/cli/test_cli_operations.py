@@ -15,6 +15,7 @@ import pytest
 from scripted_node import MIB, ScriptedNode, listen, run_server
 
 from ckptctl.client import Client
+from ckptctl.commands.operations import summary
 from ckptd.domain.errors import NoRoom, RemoteError
 from ckptd.domain.model import Exposure, OperationState
 
@@ -311,3 +312,13 @@ def test_a_dry_run_shows_what_would_go_and_changes_nothing(node, run):
         "freed": {"ram": 0, "remote": 1 << 20},
     }
     assert run("policy", "set", "x*", "keep_hot=1", "--dry-run").out == "x*: nothing would go now\n"
+
+
+def test_a_speed_counts_what_moved_and_not_what_was_there():
+    done = {
+        "kind": "prefetch", "target": "r@1", "volume": "v", "bytes_done": 10 * MIB, "bytes_total": 10 * MIB, "seconds": 2.0,
+        "bytes_before": 8 * MIB,
+    }  # fmt: skip
+    assert summary(done) == "prefetch r@1: 10.0 MiB, 2.0 MiB of it in 2 s (1.0 MiB/s)"
+    assert summary({**done, "bytes_before": 0}) == "prefetch r@1: 10.0 MiB in 2 s (5.0 MiB/s)"
+    assert "/s" not in summary({**done, "bytes_before": 10 * MIB})

@@ -162,3 +162,7 @@ def test_prefetch_of_files_that_are_not_there_says_so(daemon: Daemon) -> None:
     assert "no file of run-1@1 matches '*.safetensors'" in refused.stderr
     assert "part-" in refused.stderr or "DONE" in refused.stderr
     assert daemon.ctl("prefetch", "run-1@1", "--match", "part-1*").returncode == 0
+    found = daemon.json("prefetch", "run-1@1")
+    assert found["bytes_before"] == found["bytes_done"] == found["bytes_total"] > 0, "nothing moved: that is no speed"
+    daemon.ctl("evict", "run-1@1")
+    assert daemon.json("prefetch", "run-1@1")["bytes_before"] == 0
