@@ -83,14 +83,24 @@ def _strings_of_pickle(content: bytes) -> set[str]:
     end = content.find(_PART)
     while end >= 0:
         end += len(_PART)
-        for length in range(len(_PART) + 1, min(_LONGEST, end - 2) + 1):
-            at = end - length
-            short = content[at - 2] == 0x8C and content[at - 1] == length
-            if short or (content[at - 5 : at - 4] == b"X" and content[at - 4 : at] == length.to_bytes(4, "little")):
-                found.add(content[at:end])
-                break
+        at = _start_of_string(content, end)
+        if at is not None:
+            found.add(content[at:end])
         end = content.find(_PART, end)
     return {text.decode(errors="replace") for text in found}
+
+
+def _start_of_string(content: bytes, end: int) -> int | None:
+    """Where the string that ends at `end` begins: behind an opcode and a length that fits. The nearest one counts."""
+    for opcode, width in ((b"\x8c", 1), (b"X", 4)):
+        lowest = max(0, end - _LONGEST - 1 - width)
+        at = content.rfind(opcode, lowest, end - len(_PART) - width)
+        while at >= 0:
+            start = at + 1 + width
+            if int.from_bytes(content[at + 1 : start], "little") == end - start:
+                return start
+            at = content.rfind(opcode, lowest, at)
+    return None
 
 
 def _partitions(content: bytes) -> int:

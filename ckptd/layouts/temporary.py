@@ -20,7 +20,7 @@ UNFINISHED = re.compile(r"(?P<name>.+)[-.]unfinished")
 
 _WORD = re.compile(r"(?:^|[-_.])tmp(?=[-_.]|\d*$)", re.IGNORECASE)
 _MKSTEMP = re.compile(r"tmp[a-z0-9_]{8}")  # Python's tempfile
-_SUFFIX = re.compile(r"(?:\.(?:part|partial|incomplete|inprogress|temp|lock-tmp)|~)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"(?:\.(?:part|partial|incomplete|inprogress|temp|lock-tmp|__lock)|~)$", re.IGNORECASE)
 _SUFFIX_WORD = re.compile(r"[-_.](?:orbax-checkpoint-)?tmp(?:[-_.]?\w*)*$", re.IGNORECASE)
 _PREFIX = re.compile(r"^\.?tmp[-_.]", re.IGNORECASE)
 _TENSORFLOW = re.compile(  # a bundle's shards before they are merged, its index, and the `checkpoint` file
