@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ckptd.catalog import FileRow
 from ckptd.domain.model import Place
 from ckptd.engine.context import Context
 from ckptd.engine.matching import matches
 from ckptd.engine.volume import Volume
+from ckptd.manifest import Manifest
+from ckptd.manifest.packed import PackedEntries
 
 
 async def leave_remote(context: Context, volume: Volume, rows: Sequence[FileRow]) -> None:
@@ -30,26 +32,28 @@ async def leave_remote(context: Context, volume: Volume, rows: Sequence[FileRow]
             keys.append(remote.location)
     for (run, step), forgotten in members.items():
         await context.known.forget_members(volume.name, run, step, forgotten)
-    described = described_keys(context, volume)
+    described = described_keys(context, volume, keys)
     await context.catalog.manifests.leave(volume.name, [key for key in keys if key not in described])
 
 
-def described_keys(context: Context, volume: Volume) -> set[str]:
-    """Objects that a manifest speaks of (or one that is just being written): they stay whatever the job does."""
-    known = {entry.key for _, unit in context.known.units(volume.name) for entry in unit.entries().values()}
-    return known | context.committing
+def described_keys(context: Context, volume: Volume, keys: Collection[str]) -> set[str]:
+    """Those of `keys` that a manifest speaks of (or one that is just being written): they stay whatever the job does."""
+    units = (unit for _, unit in context.known.units(volume.name))
+    return _spoken_of((m for unit in units for m in unit.fitting.values()), keys) | (context.committing & set(keys))
 
 
 def shared_keys(context: Context, volume: str, run: str, step: int | None, keys: Collection[str]) -> set[str]:
     """Those of `keys` that the manifest of another checkpoint of the run describes too (keys never leave their run)."""
     others = (unit for its, unit in context.known.units(volume, run) if its[2] != step)
-    return {
-        entry.key
-        for unit in others
-        for manifest in unit.by_node.values()
-        for entry in manifest.entries
-        if entry.key in keys
-    }
+    return _spoken_of((manifest for unit in others for manifest in unit.by_node.values()), keys)
+
+
+def _spoken_of(manifests: Iterable[Manifest], keys: Collection[str]) -> set[str]:
+    """Only manifests with files in one of the keys' folders are unpacked: there may be thousands of others."""
+    wanted = set(keys)
+    folders = {key.rpartition("/")[0] for key in wanted}
+    near = (one for one in manifests if not isinstance(one.entries, PackedEntries) or one.entries.folders & folders)
+    return {entry.key for manifest in near for entry in manifest.entries if entry.key in wanted} if wanted else set()
 
 
 async def drop_objects(context: Context, volume: Volume, rows: Sequence[FileRow]) -> None:

@@ -169,7 +169,7 @@ class Retention:
     async def _clear(self, volume: Volume, keys: Sequence[str]) -> None:
         context = self._context
         used = await context.catalog.files.at_paths(volume.name, [path_of(key) for key in keys])
-        described = described_keys(context, volume)  # a commit may have begun since
+        described = described_keys(context, volume, keys)  # a commit may have begun since
         free = [key for key in keys if path_of(key) not in used and key not in described]
         context.deleting.update(free)
         try:

@@ -234,6 +234,10 @@ class FilesMachine(RuleBasedStateMachine):
         rows = self.wait(self.catalog.files.all())
         assert {row.id: row for row in rows} == self.model
         assert all(one is other for one, other in zip(rows, self.wait(self.catalog.files.all()), strict=True))
+        units = dict(self.wait(self.catalog.files.by_unit()))
+        assert units == {unit: tuple(row for row in rows if row.unit == unit) for unit in {row.unit for row in rows}}
+        again = self.wait(self.catalog.files.by_unit())
+        assert all(again[unit] is its for unit, its in units.items())
 
     @invariant()
     def every_way_of_reading_agrees(self) -> None:
