@@ -93,6 +93,8 @@ class Observer:
             elif not looking.same(row, self._volume, found, now, certain=scanning):
                 closed = not (scanning and found.target is None and has_writer(self._volume.locate(path)))
                 new.append(looking.content(self._volume, path, found, now, closed=closed))
+                if not closed:
+                    self._launching.opened(path)
                 if row is not None:
                     await self._content_replaced(row)
         await self._files.settle(self._volume.name, new)
@@ -323,7 +325,9 @@ class Observer:
                 continue
             if has_writer(location) is False:
                 closed.append(row.path)
-            elif found.stamp.size != row.size:
+                continue
+            self._launching.opened(row.path)
+            if found.stamp.size != row.size:
                 sizes.append((found.stamp.size, row.id))
         if sizes:
             await self._files.grew(sizes)

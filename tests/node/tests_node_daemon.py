@@ -22,10 +22,11 @@ class Daemon:
     def __init__(
         self, home: Path, ram: Path, *, remote: str = "", ram_budget: str = "512MiB", nvme_budget: str = "1GiB",
         policy: str = "", extra: str = "", transfer: str = "", options: str = "", node: str = "", volume: Path | None = None,
-        environment: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None, prefix: list[str] | None = None,
     ) -> None:  # fmt: skip
         home.mkdir(parents=True)
         self.home, self.ram = home, ram
+        self.prefix = prefix or []  # a command that runs the daemon elsewhere: in a network namespace
         self.volume = volume or home / "ckpt"
         self.remote_url = remote or f"file://{home}/remote"
         self.node = node or home.name
@@ -73,7 +74,7 @@ settle = "300ms"
         reading, writing = os.pipe()
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "ckptd", "--config", str(self.config), "--ready-fd", str(writing)],
+                [*self.prefix, sys.executable, "-I", "-m", "ckptd", "--config", str(self.config), "--ready-fd", str(writing)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writing], env=self.environment,
             )  # fmt: skip
         os.close(writing)
