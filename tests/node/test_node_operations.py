@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from tests_node_daemon import MIB, Daemon, save
 from tests_node_remote import away, flip, manifest_path, objects
