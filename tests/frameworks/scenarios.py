@@ -112,7 +112,4 @@ SCENARIOS = (
     ),
     Scenario("megatron-dist", "megatron-core", "megatron-dist", "megatron_dist.py", processes=2),
     Scenario("ray-train-dated", "ray", "ray-train", "ray_train.py", ("--keep", "2"), (2, 3)),
-    Scenario(
-        "ray-train-numbered", "ray", "ray-train", "ray_train.py", ("--numbered", "--keep", "2"), (2, 3),
-    ),
 )  # fmt: skip

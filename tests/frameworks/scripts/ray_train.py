@@ -1,6 +1,6 @@
 """Ray Train with torch on one CPU worker: `ray.train.report` with a checkpoint, copied by Ray into the storage path.
 
-Since its version 2 it names checkpoints by the time, unless the script gives names itself (`--numbered`).
+Since its version 2 it names checkpoints by the time, unless the script gives names itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from toy import arguments
 from toy_torch import model, train_step
 
-given = arguments(keep=0, numbered=False)
+given = arguments(keep=0)
 
 
 def loop(config: dict[str, int]) -> None:
@@ -31,15 +31,14 @@ def loop(config: dict[str, int]) -> None:
         train_step(net, optimizer, step, config["width"])
         with tempfile.TemporaryDirectory() as path:
             torch.save({"model": net.state_dict(), "step": step}, os.path.join(path, "state.pt"))
-            name = f"checkpoint_{step:06d}" if config["numbered"] else None
-            report({"step": step}, checkpoint=Checkpoint.from_directory(path), checkpoint_dir_name=name)
+            report({"step": step}, checkpoint=Checkpoint.from_directory(path))
 
 
 here = os.path.dirname(os.path.abspath(__file__))
 ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
 TorchTrainer(
     loop,
-    train_loop_config={"steps": given.steps, "width": given.width, "numbered": given.numbered},
+    train_loop_config={"steps": given.steps, "width": given.width},
     scaling_config=ScalingConfig(num_workers=1),
     run_config=RunConfig(
         name=os.path.basename(given.directory), storage_path=os.path.dirname(given.directory),
