@@ -13,8 +13,10 @@ from ckptd.layouts.temporary import UNFINISHED, final_name, is_temporary, is_tem
 
 _FORGET: list[Callable[[], None]] = []
 """Caches elsewhere whose answers depend on the patterns."""
-KEPT = 1 << 15
-"""Answers kept: the same paths are asked for at every look of the reconciler."""
+KEPT = 1 << 12
+"""Answers kept. By path they only serve who asks for the files of one checkpoint several times: a node may know of 128,000
+paths, which would push each other out. What is worth keeping is known by directory and by name, of which there are few.
+"""
 TOP = "."
 """The run of what lies at the top of a volume."""
 
@@ -42,15 +44,22 @@ class Place:
     """The user's own that says so."""
 
 
-@lru_cache(maxsize=KEPT)
 def place_of(path: str) -> Place:
     """The run is the first directory; but where that is itself a step (`checkpoint-500/…`, a job that saves straight
     into the volume), the volume is the run, called ".". Patterns of the configuration come before the built-in rules.
     """
-    *directories, name = path.split("/")
-    finals = [final_name(directory) for directory in directories]
-    if active() and (own := _by_pattern([*directories, name], [*finals, final_name(name)])):
+    if active() and (own := _by_pattern(path)) is not None:
         return own
+    directory, _, name = path.rpartition("/")
+    place = _place_of_directory(directory)
+    return place if place.step is not None else _place_of_name(place.run, name)
+
+
+@lru_cache(maxsize=KEPT)
+def _place_of_directory(path: str) -> Place:
+    """As far as the directories above a file tell. "" is the volume."""
+    directories = path.split("/") if path else []
+    finals = [final_name(directory) for directory in directories]
     run = finals[0] if finals else TOP
     if finals and is_only_a_step(run):
         run = TOP
@@ -70,6 +79,12 @@ def place_of(path: str) -> Place:
         step = step_of_plain_directory(finals[at], None if at == 1 else finals[at - 1])
         if step is not None:
             return Place(run, step, at)
+    return Place(run, None, None)
+
+
+@lru_cache(maxsize=KEPT)
+def _place_of_name(run: str, name: str) -> Place:
+    """Of a file whose directories tell no step."""
     if name in POINTERS:
         return Place(run, None, None)
     unfinished = UNFINISHED.fullmatch(name)
@@ -79,8 +94,11 @@ def place_of(path: str) -> Place:
     return Place(run, step, None)
 
 
-def _by_pattern(parts: list[str], finals: list[str]) -> Place | None:
-    """As the path is written; else with the names that temporary directories will get."""
+@lru_cache(maxsize=KEPT)
+def _by_pattern(path: str) -> Place | None:
+    """As the path is written; else with the names that temporary files and directories will get."""
+    parts = path.split("/")
+    finals = [final_name(part) for part in parts]
     for pattern in active():
         for names in (parts, finals):
             if len(names) > 1 and (found := pattern.step_of("/".join(names[1:]))):
@@ -93,13 +111,18 @@ def _by_pattern(parts: list[str], finals: list[str]) -> Place | None:
 @lru_cache(maxsize=KEPT)
 def locate(path: str) -> Location:
     """`path` is relative to the volume."""
-    *directories, name = path.split("/")
+    directory, _, name = path.rpartition("/")
     place = place_of(path)
-    temporary = is_temporary(name) or any(
-        is_temporary(part) if at else is_temporary_run(part) for at, part in enumerate(directories)
-    )
+    temporary = is_temporary(name) or _is_temporary_directory(directory)
     last = name in MARKERS or name in POINTERS or (place.pattern is not None and place.pattern.is_marker(name))
     return Location(place.run, place.step, temporary, last)
+
+
+@lru_cache(maxsize=KEPT)
+def _is_temporary_directory(path: str) -> bool:
+    """Or in one. "" is the volume."""
+    parts = path.split("/") if path else []
+    return any(is_temporary(part) if at else is_temporary_run(part) for at, part in enumerate(parts))
 
 
 def on_configure(forget: Callable[[], None]) -> None:
@@ -113,7 +136,10 @@ def configure(patterns: Iterable[Pattern]) -> None:
     To be called once, before anything is located: what is known of paths by then is forgotten here, but not by others.
     """
     activate(patterns)
-    place_of.cache_clear()
-    locate.cache_clear()
+    for cached in (
+        is_temporary, is_temporary_run, final_name, locate, _by_pattern, _place_of_directory, _place_of_name,
+        _is_temporary_directory,
+    ):  # fmt: skip
+        cached.cache_clear()
     for forget in _FORGET:
         forget()

@@ -48,10 +48,14 @@ def kind_of(path: str) -> str:
     return comparable(f"{directory}/-").removesuffix("-")
 
 
+on_configure(kind_of.cache_clear)
+
+
 def _is_step(found: int | None, part: str, step: int | None) -> bool:
     return step is not None and (found == step or (part.isdecimal() and int(part) == step))
 
 
+@lru_cache(maxsize=KEPT)
 def _blank(name: str) -> str:
     shard = _SHARD.fullmatch(name)
     if shard:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+_ANSWERS = 1 << 12
+"""Answers kept, by name: the files of a checkpoint have the names of the one before."""
 
 _WORDS = r"checkpoint|ckpt|chkpt|global[-_]?step|step|iteration|iter"
 _DIRECTORY = re.compile(rf"(?:.*[-_.=])?(?:{_WORDS})[-_=.]?(\d+)", re.IGNORECASE | re.ASCII)
@@ -35,6 +39,7 @@ _NOT_A_STEP = re.compile(
 )
 
 
+@lru_cache(maxsize=_ANSWERS)
 def step_of_directory(name: str) -> int | None:
     """`checkpoint-1200`, `global_step1200`, `iter_0001200`, `epoch=3-step=1200`, `epoch-3`; not plain numbers.
 
@@ -73,6 +78,7 @@ def stem_of(name: str) -> str | None:
     return _VERSION.sub("", _SHARD.sub("", name[: -len(extension)]))
 
 
+@lru_cache(maxsize=_ANSWERS)
 def step_of_file(name: str) -> int | None:
     """`model-1200.pt`, `step_1200.safetensors`, `epoch=3-step=1200.ckpt`, `1200.npz`; not `rng_state_0.pth`."""
     stem = stem_of(name)

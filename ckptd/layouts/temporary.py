@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ckptd.layouts.frameworks import MARKERS
 from ckptd.layouts.patterns import active
 from ckptd.layouts.steps import is_only_a_step
+
+_ANSWERS = 1 << 12
+"""Answers kept, by name: the files of a checkpoint have the names of the one before. `location.configure` forgets them."""
 
 _KEPT = frozenset({
     ".zarray", ".zgroup", ".zattrs", ".zmetadata",  # Zarr: Orbax without OCDBT, Megatron
@@ -28,6 +32,7 @@ _TENSORFLOW = re.compile(  # a bundle's shards before they are merged, its index
 )
 
 
+@lru_cache(maxsize=_ANSWERS)
 def is_temporary(name: str) -> bool:
     """For one component of a path."""
     if any(pattern.is_temporary(name) for pattern in active()):
@@ -43,6 +48,7 @@ def is_temporary(name: str) -> bool:
     )
 
 
+@lru_cache(maxsize=_ANSWERS)
 def is_temporary_run(name: str) -> bool:
     """For the first directory: a user may well call a run `tmp_test`, and means it to be kept."""
     if not is_temporary(name):
@@ -52,6 +58,7 @@ def is_temporary_run(name: str) -> bool:
     return name.startswith(".") or not _PREFIX.match(name) or is_only_a_step(final_name(name))
 
 
+@lru_cache(maxsize=_ANSWERS)
 def final_name(name: str) -> str:
     """What a temporary name will become: `model.pt.tmp` → `model.pt`, `tmp-checkpoint-5` → `checkpoint-5`."""
     if not is_temporary(name):
