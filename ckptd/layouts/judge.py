@@ -106,9 +106,9 @@ def judge(
     `committed_at` is when an older content of this step was committed; `pointed`: a pointer that was written after all of
     them names this step.
 
-    A marker or a pointer makes it complete at once; otherwise it must have been quiet for `settle_s`, and where a pointer
-    is still to come PATIENCE times as long. What is wrong with it counts
-    as torn when it is quiet, and until then as not yet written.
+    A marker makes it complete at once, and so does a pointer that is written when all ranks are through; otherwise it must
+    have been quiet for `settle_s`, and where a pointer is still to come PATIENCE times as long. What is wrong with it
+    counts as torn when it is quiet, and until then as not yet written.
     """
     case = _Case.of(members)
     unsettled = [member for member in members if not member.settled]
@@ -121,9 +121,9 @@ def judge(
     trouble = trouble or _older_marker(dated, marker, settle_s, committed_at)
     if trouble:
         return case.torn(trouble) if quiet_at <= now else case.writing(trouble, quiet_at)
-    if marker or pointed:
+    if marker or (pointed and case.layout.pointer_is_last):
         return case.complete()
-    if case.layout.pointer_is_last:
+    if case.layout.awaits_pointer and not pointed:
         settle_s *= PATIENCE
         quiet_at = max(_quiet_at(member, now, settle_s) for member in members)
     if quiet_at <= now:

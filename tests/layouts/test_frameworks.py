@@ -90,7 +90,6 @@ def test_each_whole_one_is_recognised_and_complete_and_lacks_any_file_that_is_re
         ("r/5", ["_METADATA", f"d/{HASH}"], "manifest.ocdbt"),
         ("r", ["ckpt-5.data-00000-of-00001"], "ckpt-5.index"),
         ("r", ["ckpt-5.index", "ckpt-5.data-00000-of-00002"], "ckpt-5.data-00001-of-00002"),
-        ("r/checkpoints/checkpoint_5", ["model.safetensors", "optimizer.bin"], "random_states_0.pkl"),
         ("r/checkpoint-5", ["model.safetensors", "optimizer.pt", "training_args.bin"], "trainer_state.json"),
         ("r/epoch=0-step=5.ckpt", [".metadata", "__0_0.distcp"], "meta.pt"),
         ("r/epoch=0-step=5.ckpt", [f"checkpoint/{model(0)}"], "latest"),

@@ -231,8 +231,11 @@ def test_a_marker_that_was_written_after_the_clock_went_back_counts() -> None:
 
 
 def test_where_a_pointer_comes_last_it_completes_and_mere_quiet_takes_longer() -> None:
+    megatron = members("mp_rank_00/model_optim_rng.pt", at=NOW)
+    assert judge(megatron, now=NOW, settle_s=SETTLE, previous=None, pointed=True).state is State.COMPLETE
     fresh = members("mp_rank_00_model_states.pt", at=NOW)
-    assert judge(fresh, now=NOW, settle_s=SETTLE, previous=None, pointed=True).state is State.COMPLETE
+    named = judge(fresh, now=NOW, settle_s=SETTLE, previous=None, pointed=True)
+    assert (named.state, named.wake_at) == (State.WRITING, NOW + SETTLE), "other ranks may still write"
     waiting = verdict(fresh, now=NOW + SETTLE)
     assert (waiting.state, waiting.wake_at) == (State.WRITING, NOW + 5 * SETTLE)
     assert verdict(fresh, now=NOW + 5 * SETTLE).state is State.COMPLETE

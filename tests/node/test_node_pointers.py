@@ -52,16 +52,16 @@ def test_a_pointer_follows_its_checkpoint_to_another_node(new_daemon: Callable[.
 def test_a_pointer_completes_its_checkpoint_unless_it_is_of_an_earlier_attempt(daemon: Daemon) -> None:
     daemon.ctl("policy", "set", "*", "settle=10m")
     run = daemon.volume / "run-1"
-    save(run / "global_step1", {"mp_rank_00_model_states.pt": b"m" * MIB})
-    save(run, {"latest": b"global_step1"})
+    save(run / "iter_0000001/mp_rank_00", {"model_optim_rng.pt": b"m" * MIB})
+    save(run, {"latest_checkpointed_iteration.txt": b"1"})
     daemon.committed("run-1", 1)
-    save(run / "global_step1", {"mp_rank_00_model_states.pt": b"n" * MIB})
+    save(run / "iter_0000001/mp_rank_00", {"model_optim_rng.pt": b"n" * MIB})
     daemon.until(lambda: daemon.checkpoint("run-1", 1)["state"] != "committed", "it is being written anew")
     daemon.crash()
     daemon.start()
     daemon.until(lambda: daemon.checkpoint("run-1", 1)["state"] == "writing", "the old pointer proves nothing")
-    save(run, {"latest": b"global_step1"})
+    save(run, {"latest_checkpointed_iteration.txt": b"1"})
     daemon.until(
-        lambda: (daemon.remote / "run-1/global_step1/mp_rank_00_model_states.pt").read_bytes() == b"n" * MIB, "sent"
+        lambda: (daemon.remote / "run-1/iter_0000001/mp_rank_00/model_optim_rng.pt").read_bytes() == b"n" * MIB, "sent"
     )
     daemon.committed("run-1", 1)

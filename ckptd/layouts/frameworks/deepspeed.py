@@ -21,7 +21,7 @@ class DeepSpeed(Layout):
     name = "deepspeed"
     places = ("global_step{step}/**",)
     pointers = frozenset({"latest", "latest_universal"})
-    pointer_is_last = True
+    awaits_pointer = True
 
     def recognises(self, names: Names) -> bool:
         return any(name.endswith(("model_states.pt", "_optim_states.pt")) for name in names.all)
@@ -67,7 +67,7 @@ class DeepSpeedUniversal(Layout):
     name = "deepspeed-universal"
     places = ("global_step{step}_universal/**",)
     pointers = frozenset({"latest_universal"})
-    pointer_is_last = True
+    awaits_pointer = pointer_is_last = True
     _moments = frozenset({"fp32.pt", "exp_avg.pt", "exp_avg_sq.pt"})
 
     def recognises(self, names: Names) -> bool:

@@ -37,9 +37,4 @@ class Accelerate(Layout):
     places = ("checkpoints/checkpoint_{step}/**", "step_{step}/**", "epoch_{step}/**")
 
     def recognises(self, names: Names) -> bool:
-        return "optimizer.bin" in names.set or any(name.startswith("random_states_") for name in names.all)
-
-    def missing(self, names: Names, previous: frozenset[str] | None) -> str | None:
-        del previous
-        states = any(name.startswith("random_states_") for name in names.all)
-        return None if states or "optimizer.bin" not in names.set else "random_states_0.pkl"
+        return any(name.startswith("random_states_") for name in names.all)

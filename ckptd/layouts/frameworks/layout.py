@@ -66,8 +66,10 @@ class Layout:
     """Base names that say: complete. Each is the last file that is written into the checkpoint's directory."""
     pointers: frozenset[str] = frozenset()
     """Base names of files beside the checkpoints that name the newest one."""
+    awaits_pointer = False
+    """A pointer comes after the checkpoint; mere quiet before it proves less, since ranks may pause."""
     pointer_is_last = False
-    """Every rank's files are there when a pointer names the checkpoint; mere quiet proves less, since ranks may pause."""
+    """All ranks have met (a barrier) before a pointer names the checkpoint: it completes it at once."""
 
     def recognises(self, names: Names) -> bool:
         raise NotImplementedError

@@ -18,7 +18,7 @@ class Megatron(Layout):
     name = "megatron"
     places = ("iter_{step}/**",)
     pointers = frozenset({"latest_checkpointed_iteration.txt"})
-    pointer_is_last = True
+    awaits_pointer = pointer_is_last = True
     _own = frozenset({"model_optim_rng.pt", "model_rng.pt", "distrib_optim.pt"})
 
     def recognises(self, names: Names) -> bool:
