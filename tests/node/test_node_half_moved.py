@@ -21,7 +21,7 @@ def crashed(new_daemon: Callable[..., Daemon]) -> Daemon:
     run = daemon.volume / "run-1"
     save(run / "checkpoint-1", {"model.bin": b"1" * MIB, "DONE": b""})
     save(run / "checkpoint-2", {"model.bin": b"2" * MIB, "DONE": b""})
-    daemon.until(lambda: (run / "checkpoint-1/model.bin").is_symlink(), "1 is demoted")
+    daemon.until((run / "checkpoint-1/model.bin").is_symlink, "1 is demoted")
     daemon.until(lambda: states(daemon) == {1: "committed", 2: "committed"}, "both are committed")
     daemon.crash()
     shutil.rmtree(daemon.remote / ".ckptd/manifests/run-1")
@@ -37,7 +37,8 @@ def states(daemon: Daemon) -> dict[int, str]:
 def unrecorded_demotion(daemon: Daemon, catalog: sqlite3.Connection) -> None:
     path = os.fsencode(daemon.volume.resolve() / os.fsdecode(model(1)))
     catalog.execute(
-        "UPDATE copies SET place = 'ram', location = ?, inode = 1 WHERE place = 'nvme' AND file = (SELECT id FROM files WHERE path = ?)",
+        "UPDATE copies SET place = 'ram', location = ?, inode = 1"
+        " WHERE place = 'nvme' AND file = (SELECT id FROM files WHERE path = ?)",
         (path, model(1)),
     )
 
