@@ -284,7 +284,7 @@ def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[Un
         fresh.policy, fresh.previous, fresh.before = policy, previous.get(kind), last
         if kept is not None and kept.wake_at is None and _same(kept, fresh):
             unit = kept
-            unit.previous = fresh.previous  # it has the same names as the one before; that one is not to be kept for ever
+            unit.previous = fresh.previous  # with the same names as the old one, which is not to be kept for ever
         else:
             unit = fresh
             _judge(unit, policy, now, node)
