@@ -54,7 +54,9 @@ def _metrics(report: NodeReport) -> Iterator[Metric]:
         "ckptd_sent_bytes", "Bytes of files that the remotes received and confirmed", value=moving.sent_bytes
     )
     yield CounterMetricFamily(
-        "ckptd_copied_bytes", "Bytes of files that the remotes copied instead of receiving them", value=moving.copied_bytes
+        "ckptd_copied_bytes",
+        "Bytes of files that the remotes copied instead of receiving them",
+        value=moving.copied_bytes,
     )
     yield _gauge("operations_running", "Operations that run now", [((), len(report.operations))])
     scrub = report.scrub
