@@ -83,7 +83,7 @@ def missing_shards(names: Iterable[str]) -> list[str]:
 
 def lacking(names: frozenset[str], previous: frozenset[str]) -> list[str]:
     """What the previous checkpoint has and this one has not, apart from what a smaller number of processes explains."""
-    missing = sorted(previous - names)
+    missing = [name for name in sorted(previous - names) if not _numbered_by_itself(name, names)]
     if not missing:
         return []
     before, now = _ranks(previous), _ranks(names)
@@ -100,6 +100,21 @@ def lacking(names: frozenset[str], previous: frozenset[str]) -> list[str]:
         for name in missing
         if not (shrunk and _RANK.fullmatch(name)) and not (resharded and _same_series(name, names))
     ]
+
+
+def _numbered_by_itself(name: str, names: frozenset[str]) -> bool:
+    """Of `model-0.bin` … `model-3.bin` in each checkpoint, one has the step's number at step 1 and looks as if it were
+    named by the step.
+    """
+    directory, slash, last = name.rpartition("/")
+    blank = f"{directory}{slash}{_blank(last)}"
+    if "{n}" not in last:
+        return blank in names
+    return any(
+        other.startswith(f"{directory}{slash}") and _blank(other.rpartition("/")[2]) == last
+        for other in names
+        if other.count("/") == name.count("/")
+    )
 
 
 def _ranks(names: Iterable[str]) -> dict[tuple[str, str], set[int]]:

@@ -241,3 +241,16 @@ def test_where_a_pointer_comes_last_it_completes_and_mere_quiet_takes_longer() -
     assert verdict(fresh, now=NOW + 5 * SETTLE).state is State.COMPLETE
     halves = members("zero_pp_rank_0_mp_rank_00_optim_states.pt", at=NOW)
     assert judge(halves, now=NOW, settle_s=SETTLE, previous=None, pointed=True).state is not State.COMPLETE
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 1), (1, 0), (3, 7), (7, 3), (2, 3)])
+def test_files_that_are_numbered_by_themselves_are_not_named_by_the_step(before: int, now: int) -> None:
+    names = [f"model-{number}.bin" for number in range(4)]
+    assert verdict(members(*names, step=now), members(*names, step=before)).state is State.COMPLETE
+    lacking = verdict(members(*names[:2], step=5), members(*names, step=4))
+    assert (lacking.state, lacking.reason) == (State.TORN, "lacks model-2.bin, which the checkpoint before it has")
+
+
+def test_files_that_are_named_by_the_step_are_compared_without_it() -> None:
+    assert verdict(members("model-7.bin", step=7), members("model-5.bin", step=5)).state is State.COMPLETE
+    assert verdict(members("x.bin", step=7), members("model-5.bin", "x.bin", step=5)).state is State.TORN
