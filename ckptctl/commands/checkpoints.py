@@ -75,6 +75,7 @@ def latest(session: Session, run: str) -> None:
 
     \b
     python train.py --resume "$(ckptctl latest run-42)"
+    python train.py --resume "$(ckptctl latest run-42@best)"      # by tag
     """  # noqa: D301 - \b is click's mark for a paragraph that is not to be wrapped
     found = session.client.get(f"/v1/runs/{part(run)}/latest", volume=session.volume)
     hot = found["hot_bytes"] >= found["bytes"]

@@ -92,7 +92,10 @@ class EngineNode:
 
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
         served = self._context.volume(volume)
-        return await self._report(await self._choosing.restorable(served, CheckpointId(run)))
+        # A run may have an '@' in its name; otherwise it is a checkpoint by step or tag: `latest run-42@best`.
+        known = bool(self._reconciler.view.run(served.name, run))
+        target = await self._tagging.resolve(served, CheckpointId(run) if known else CheckpointId.parse(run))
+        return await self._report(await self._choosing.restorable(served, target))
 
     async def start(
         self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]

@@ -44,6 +44,7 @@ def test_a_tag_is_seen_on_another_node_and_names_its_step_there(
     assert (out / "model.bin").read_bytes() == b"1" * 1000
     other.ctl("prefetch", "run-1@best")
     assert (other.volume / "run-1/checkpoint-1/model.bin").exists()
+    assert other.ctl("latest", "run-1@best").stdout.strip() == str(other.volume / "run-1/checkpoint-1")
     other.ctl("tag", "run-1@2", "best")
     assert one.json("ls", "run-1@best")[0]["step"] == 2
     assert [one_["tags"] for one_ in one.json("ls", "run-1")] == [["best"], []]
