@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ckptd.catalog import UnitName
 from ckptd.engine.committing import Committing
 from ckptd.engine.context import Context
 from ckptd.engine.hydrating import Hydrating
 from ckptd.engine.moving import Moving
 from ckptd.engine.retention import Retention
+from ckptd.engine.unit import Unit
 from ckptd.engine.uploading import Uploading
 from ckptd.policy.policy import Policy
 
@@ -27,8 +29,22 @@ class Actions:
         self.abandon = self.retention.abandon
         self.prune = self.retention.prune
 
-    async def commit(self, volume: str, run: str, step: int, policies: Mapping[tuple[str, str], Policy]) -> None:
-        await self.committing.commit(volume, run, step, policies[volume, run])
+    async def commit(
+        self,
+        volume: str,
+        run: str,
+        step: int,
+        policies: Mapping[tuple[str, str], Policy],
+        before: Mapping[UnitName, Unit],
+    ) -> None:
+        await self.committing.commit(volume, run, step, policies[volume, run], before)
 
-    async def uncommit(self, volume: str, run: str, step: int, policies: Mapping[tuple[str, str], Policy]) -> None:
-        await self.committing.uncommit(volume, run, step, policies[volume, run])
+    async def uncommit(
+        self,
+        volume: str,
+        run: str,
+        step: int,
+        policies: Mapping[tuple[str, str], Policy],
+        before: Mapping[UnitName, Unit],
+    ) -> None:
+        await self.committing.uncommit(volume, run, step, policies[volume, run], before)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ckptd.catalog import FileRow
+from ckptd.catalog import FileRow, UnitName
 from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import key_of, path_of
@@ -15,30 +15,33 @@ from ckptd.engine.context import Context
 from ckptd.engine.known import Committed
 from ckptd.engine.matching import matches
 from ckptd.engine.mending import good_here
-from ckptd.engine.units import Unit, assemble
+from ckptd.engine.unit import Unit
+from ckptd.engine.units import assemble_units
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.policy.policy import Policy
 from ckptd.tiers.lease import has_writer
 
+Seen = Mapping[UnitName, Unit]
+
 
 class Committing:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def commit(self, volume_name: str, run: str, step: int, policy: Policy) -> None:
-        """Writes this node's manifest, if the checkpoint is (still) complete and durable.
+    async def commit(self, volume_name: str, run: str, step: int, policy: Policy, before: Seen) -> None:
+        """Writes this node's manifest, if the checkpoint is (still) complete and durable. `before`: what a look saw of its run.
 
         Raises RemoteError, and SourceChanged when a file is not what the catalog says (the front will tell what it is).
         """
         context = self._context
         volume = context.volumes[volume_name]
         context.require_met(volume_name)
-        unit = await self._unit(volume, run, step, policy)
+        unit = await self._unit(volume, run, step, policy, before)
         if unit is not None and unit.part is not None:
             await context.known.refresh(volume, run, step)  # a part must fit to what the others have written by now
-            unit = await self._unit(volume, run, step, policy)
+            unit = await self._unit(volume, run, step, policy, before)
         if unit is None or not _ready(unit):
             return
         rows = [row for row in unit.mine if not locate(row.path).temporary and row.id not in unit.aside]
@@ -95,13 +98,16 @@ class Committing:
             await context.event("error", "node.namesake", message, volume=volume.name, run=run, step=step, hint=hint)
         raise Conflict(message, hint=hint)
 
-    async def _unit(self, volume: Volume, run: str, step: int, policy: Policy) -> Unit | None:
-        """Looks at it afresh. Completeness cannot be judged by one step alone, so the whole run is looked at."""
+    async def _unit(self, volume: Volume, run: str, step: int, policy: Policy, before: Seen) -> Unit | None:
+        """Looks at it afresh. Completeness cannot be judged by one step alone, so the whole run is looked at; of what did not
+        change since, `before` has the answer.
+        """
         context = self._context
-        rows = await context.catalog.files.of_run(volume.name, run)
+        grouped = await context.catalog.files.by_unit()
+        rows = {unit: its for unit, its in grouped.items() if unit[:2] == (volume.name, run)}
         known = context.known.units(volume.name, run)
-        units = assemble(
-            rows, known, {(volume.name, run): policy}, context.clock(), node=context.node,
+        units = assemble_units(
+            rows, known, {(volume.name, run): policy}, context.clock(), before, node=context.node,
             launches=context.launches, withdrawn=context.known.withdrawn(),
         )  # fmt: skip
         return next((unit for unit in units if unit.step == step), None)
@@ -148,7 +154,7 @@ class Committing:
                 return False
         return True
 
-    async def uncommit(self, volume_name: str, run: str, step: int, policy: Policy) -> None:
+    async def uncommit(self, volume_name: str, run: str, step: int, policy: Policy, before: Seen) -> None:
         """Deletes manifests before the objects that they describe are replaced.
 
         Of a checkpoint that several nodes write, only this node's own where it merely adds to its part; where it writes the
@@ -158,10 +164,10 @@ class Committing:
         context = self._context
         volume = context.volumes[volume_name]
         context.require_met(volume_name)
-        unit = await self._unit(volume, run, step, policy)
+        unit = await self._unit(volume, run, step, policy, before)
         if unit is not None and unit.committed is not None and unit.committed.several:
             await context.known.refresh(volume, run, step)
-            unit = await self._unit(volume, run, step, policy)
+            unit = await self._unit(volume, run, step, policy, before)
         committed = None if unit is None else unit.committed
         if unit is None or committed is None:
             return

@@ -14,7 +14,7 @@ from ckptd.engine.comparing import Comparing
 from ckptd.engine.context import Context
 from ckptd.engine.known import UnitKey
 from ckptd.engine.reconciler import Reconciler
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ckptd.domain.model import Checksums, DiffReport, FileDifference
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.layouts.names import comparable
 
 

@@ -12,7 +12,7 @@ from ckptd.domain.names import CheckpointId
 from ckptd.engine.context import Context
 from ckptd.engine.mending import Mending, Suspect
 from ckptd.engine.replacing import Replacing
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.manifest import ManifestEntry
 

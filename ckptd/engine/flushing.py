@@ -11,7 +11,7 @@ from ckptd.domain.names import CheckpointId
 from ckptd.engine.context import Context
 from ckptd.engine.operations import Progress
 from ckptd.engine.reconciler import Reconciler
-from ckptd.engine.units import Unit, settled, skipped
+from ckptd.engine.unit import Unit, settled, skipped
 from ckptd.engine.uploading import Uploading
 from ckptd.policy.policy import Sync
 

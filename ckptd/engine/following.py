@@ -13,7 +13,7 @@ from ckptd.domain.errors import CkptdError, Conflict
 from ckptd.domain.model import Attributes
 from ckptd.domain.names import key_of, path_of
 from ckptd.engine.context import Context
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.layouts.pointers import POINTER_LIMIT, pointed_step, pointers_beside
 from ckptd.tiers import swap

@@ -35,7 +35,7 @@ from ckptd.engine.previewing import Previewing
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.removing import refuse_tagged
 from ckptd.engine.tagging import Tagging
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.policy.policy import Policy
 

@@ -6,18 +6,15 @@ Fills in units while they are assembled. Decisions are in `several`; here rows a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ckptd.catalog import FileRow
 from ckptd.domain.model import CheckpointState
 from ckptd.engine.matching import differs, matches
 from ckptd.engine.several import Before, Situation, given_up_at, part_of
+from ckptd.engine.unit import Unit
 from ckptd.layouts import Member, judge, locate, names_of
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.policy.policy import Policy
-
-if TYPE_CHECKING:
-    from ckptd.engine.units import Unit
 
 _LIGHT = (
     ".json",
@@ -172,6 +169,8 @@ def before_of(unit: Unit, node: str) -> Before | None:
 
 def give_up(unit: Unit, policy: Policy, now: float) -> None:
     """A part that nobody completes any more: a later step is whole, and nothing has happened to this one for long."""
+    if unit.given_up is not None and not unit.outlived:  # the later step is not whole any more, or gone
+        unit.state, unit.reason, unit.given_up = CheckpointState.WRITING, unit.given_up, None
     waits = unit.state is CheckpointState.WRITING and is_part(unit) and (unit.part is None or unit.part.ready)
     if not waits or not unit.outlived:
         return
@@ -181,6 +180,7 @@ def give_up(unit: Unit, policy: Policy, now: float) -> None:
     )  # fmt: skip
     due = given_up_at(since, policy.settle_s)
     if now >= due:
+        unit.given_up = unit.reason
         unit.state, unit.reason, unit.wake_at = (
             CheckpointState.TORN,
             f"given up, a later step is whole: {unit.reason}",

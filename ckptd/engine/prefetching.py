@@ -21,7 +21,7 @@ from ckptd.engine.operations import Progress
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.retention import Retention
 from ckptd.engine.snapshot import used_bytes
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.manifest import ManifestEntry
 

@@ -11,7 +11,7 @@ from ckptd.engine import policies, snapshot
 from ckptd.engine.context import Context
 from ckptd.engine.leaving import shared_keys
 from ckptd.engine.reconciler import Reconciler
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.policy.foresight import foresee
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ckptd.catalog import FileRow, PinRow
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.layouts import locate
 from ckptd.policy.policy import Policy
 

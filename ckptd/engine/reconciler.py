@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from ckptd.catalog import FileRow
+from ckptd.catalog import FileRow, UnitName
 from ckptd.domain.errors import Busy, CkptdError, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.engine import snapshot
@@ -26,7 +26,8 @@ from ckptd.engine.policies import effective
 from ckptd.engine.protecting import protect
 from ckptd.engine.retries import move_of
 from ckptd.engine.tagging import Tagging
-from ckptd.engine.units import Unit, assemble_units, skipped
+from ckptd.engine.unit import Unit, skipped
+from ckptd.engine.units import assemble_units
 from ckptd.policy.actions import Abandon, Action, Commit, Demote, Evict, Promote, Prune, Uncommit, Upload
 from ckptd.policy.plan import plan
 from ckptd.policy.policy import Policy
@@ -51,9 +52,10 @@ class View:
     units: list[Unit] = field(default_factory=list)
     policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
     at: float = 0.0
+    by_name: dict[UnitName, Unit] = field(default_factory=dict)
 
     def unit(self, volume: str, run: str, step: int | None) -> Unit | None:
-        return next((unit for unit in self.units if unit.key == (volume, run, step)), None)
+        return self.by_name.get((volume, run, step))
 
     def run(self, volume: str, run: str) -> list[Unit]:
         return [unit for unit in self.units if unit.volume == volume and unit.run == run]
@@ -120,21 +122,17 @@ class Reconciler:
         policies = {
             (volume, run): effective(context.volumes[volume].policy, patterns[volume], run) for volume, run in runs
         }
-        before = {unit.key: unit for unit in self.view.units}
-        self.view = View(
-            assemble_units(
-                rows,
-                known,
-                policies,
-                now,
-                before,
-                node=context.node,
-                launches=context.launches,
-                withdrawn=context.known.withdrawn(),
-            ),
+        units = assemble_units(
+            rows,
+            known,
             policies,
             now,
+            self.view.by_name,
+            node=context.node,
+            launches=context.launches,
+            withdrawn=context.known.withdrawn(),
         )
+        self.view = View(units, policies, now, {unit.key: unit for unit in units})
         roots = {volume.name: (volume.path, volume.root) for volume in context.volumes.values()}
         protect(self.view.units, tags, context.flushed, roots)
         return self.view
@@ -185,9 +183,14 @@ class Reconciler:
             case Evict(file, generation):
                 self._on_file(file, self._actions.evict(file, generation), leaving=True)
             case Commit(volume, run, step):
-                self._on_unit((volume, run, step), self._actions.commit(volume, run, step, self.view.policies))
+                self._on_unit(
+                    (volume, run, step), self._actions.commit(volume, run, step, self.view.policies, self.view.by_name)
+                )
             case Uncommit(volume, run, step):
-                self._on_unit((volume, run, step), self._actions.uncommit(volume, run, step, self.view.policies))
+                self._on_unit(
+                    (volume, run, step),
+                    self._actions.uncommit(volume, run, step, self.view.policies, self.view.by_name),
+                )
             case Abandon(volume, run, step):
                 self._on_unit((volume, run, step), self._actions.abandon(volume, run, step))
             case Prune(volume, run, step):

@@ -14,7 +14,7 @@ from ckptd.engine.prefetching import Choosing
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.retention import Retention
 from ckptd.engine.tagging import Tagging
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 
 

@@ -23,7 +23,7 @@ from ckptd.engine import protecting
 from ckptd.engine.context import Context
 from ckptd.engine.reconciler import View
 from ckptd.engine.snapshot import used_bytes
-from ckptd.engine.units import Unit, skipped
+from ckptd.engine.unit import Unit, skipped
 
 _TROUBLE_S = 24 * 3600.0
 

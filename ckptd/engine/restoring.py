@@ -15,7 +15,7 @@ from ckptd.engine.doubting import Doubting, Member
 from ckptd.engine.mending import absent
 from ckptd.engine.operations import Progress
 from ckptd.engine.prefetching import Choosing
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.manifest import ManifestEntry
 from ckptd.tiers.attributes import dress

@@ -23,7 +23,7 @@ from ckptd.engine.prefetching import Choosing
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.replacing import Replacing
 from ckptd.engine.rereading import Rereading
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.policy.scrub import Item, ScrubPolicy, Spot, due
 
 log = structlog.get_logger()

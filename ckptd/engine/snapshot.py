@@ -9,7 +9,7 @@ from ckptd.domain.model import CheckpointState, Place
 from ckptd.engine.context import Context
 from ckptd.engine.parts import adds_only
 from ckptd.engine.retries import move_of
-from ckptd.engine.units import Unit, settled
+from ckptd.engine.unit import Unit, settled
 from ckptd.layouts import locate
 from ckptd.policy.policy import Policy
 from ckptd.policy.snapshot import FileView, Snapshot, TierView, UnitView

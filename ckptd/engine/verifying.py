@@ -13,7 +13,7 @@ from ckptd.engine.mending import Mending, Suspect, absent
 from ckptd.engine.operations import Progress
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.replacing import Replacing
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.transfer.side_by_side import side_by_side
 

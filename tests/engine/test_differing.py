@@ -7,7 +7,7 @@ import pytest
 from ckptd.catalog import FileRow
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.engine.differing import difference, differing_bytes
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.layouts import locate
 from ckptd.manifest import ManifestEntry
 

@@ -7,7 +7,7 @@ import pytest
 from ckptd.catalog import FileRow, PinRow
 from ckptd.domain.model import Attributes, Place
 from ckptd.engine.protecting import protect, reasons, resolved
-from ckptd.engine.units import Unit
+from ckptd.engine.unit import Unit
 from ckptd.layouts import locate
 from ckptd.policy.policy import Policy
 
