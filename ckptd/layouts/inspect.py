@@ -102,5 +102,7 @@ def _json_defect(size: int, read: Read) -> str | None:
     try:
         json.loads(read(0, size))
     except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            return None  # a value a line, whatever the name says: not cut short
         return f"is no JSON: {error}"
     return None

@@ -16,6 +16,9 @@ from ckptd.layouts.temporary import UNFINISHED, final_name
 PATIENCE = 5
 """How many times the settle time a checkpoint waits for its framework's pointer, which some jobs do not write."""
 
+WHICH_BEFORE = "which the checkpoint before it has"
+"""The end of the one reason for `torn` that is but a guess."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -30,6 +33,8 @@ class Member:
     changed_at: float
     requires: frozenset[str] = frozenset()
     """Names that must be in the same directory (`inspect.required_by`)."""
+    added: bool = False
+    """It came after the checkpoint was committed, whose own files are as they were: an evaluation, a conversion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +193,7 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
     if missing:
         return f"lacks {missing}"
     if not marker and previous and (absent := lacking(names_of(members), previous)):
-        return f"lacks {base(absent[0])}, which the checkpoint before it has"
+        return f"lacks {base(absent[0])}, {WHICH_BEFORE}"
     return ""
 
 
@@ -200,6 +205,8 @@ def _older_marker(members: Sequence[Member], marker: Member | None, settle_s: fl
     if marker is None:
         return ""
     for member in members:
+        if member.added:
+            continue
         newer = member.changed_at > marker.changed_at + settle_s
         newer = newer or (committed_at is not None and marker.changed_at <= committed_at < member.changed_at)
         if newer and member.path.lower().endswith((*EXTENSIONS, ".distcp")):

@@ -12,6 +12,13 @@ from ckptd.layouts.steps import step_of_directory, step_of_file
 
 _SHARD = re.compile(r"(?P<before>.*[-_.])(?P<number>\d+)-of-(?P<count>\d+)(?P<after>.*)")
 _RANK = re.compile(r"(?P<before>.*?(?:rank|rng_state|random_states|__)[-_]?)(?P<number>\d+)(?P<after>\D.*|$)")
+_LIGHT = (
+    ".json", ".jsonl", ".txt", ".md", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".tsv", ".py", ".cfg", ".ini", ".html",
+)  # fmt: skip
+_TOLD_BY_THE_WAY = re.compile(
+    r"events\.out\.tfevents\.|\.(?:log|out|err|png|jpe?g|gif|svg|webp|mp4|wav|bak|old|swp)$", re.IGNORECASE
+)
+"""What a job writes into a checkpoint when it likes: no later checkpoint must have it."""
 _DIGITS = re.compile(r"\d+(?:\.\d+)?(?!-of-)")
 
 
@@ -95,11 +102,35 @@ def lacking(names: frozenset[str], previous: frozenset[str]) -> list[str]:
         consistent and before.keys() == now.keys() and all(len(old) % len(now[key]) == 0 for key, old in before.items())
     )
     resharded = not missing_shards(names)
-    return [
+    left = [
         name
         for name in missing
         if not (shrunk and _RANK.fullmatch(name)) and not (resharded and _same_series(name, names))
     ]
+    return _not_replaced(left, names, previous)
+
+
+def _not_replaced(missing: list[str], names: frozenset[str], previous: frozenset[str]) -> list[str]:
+    """Without those in whose places others have come: `model_loss_0.4.pt` for `model_loss_0.5.pt`, safetensors for `.bin`.
+
+    A writer that dies leaves fewer files, not other ones. A small file is no replacement for a large one.
+    """
+    fresh = [
+        name
+        for name in names - previous
+        if not _RANK.fullmatch(name) and not _same_series(name, previous) and not _numbered_by_itself(name, previous)
+    ]
+    found: list[str] = []
+    for light in (False, True):
+        lost = [name for name in missing if is_light(name) is light]
+        came = [name for name in fresh if is_light(name) is light]
+        found += [name for name in lost if not _TOLD_BY_THE_WAY.search(name)] if len(lost) > len(came) else []
+    return sorted(found)
+
+
+def is_light(name: str) -> bool:
+    """No weights: settings, words, figures."""
+    return name.lower().endswith(_LIGHT) or _TOLD_BY_THE_WAY.search(name) is not None
 
 
 def _numbered_by_itself(name: str, names: frozenset[str]) -> bool:

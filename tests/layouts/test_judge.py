@@ -254,3 +254,33 @@ def test_files_that_are_numbered_by_themselves_are_not_named_by_the_step(before:
 def test_files_that_are_named_by_the_step_are_compared_without_it() -> None:
     assert verdict(members("model-7.bin", step=7), members("model-5.bin", step=5)).state is State.COMPLETE
     assert verdict(members("x.bin", step=7), members("model-5.bin", "x.bin", step=5)).state is State.TORN
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (("model_loss_0.53.bin", "opt.bin"), ("model_loss_0.4.bin", "opt.bin")),
+        (("pytorch_model.bin", "config.json"), ("model.safetensors", "config.json")),
+        (("model.bin", "events.out.tfevents.1700000000.a.1.0"), ("model.bin", "events.out.tfevents.1700000999.a.9.0")),
+        (("model.bin", "samples/0.png", "train.log"), ("model.bin",)),
+        (("model.bin", "log-2026-01-01.txt"), ("model.bin", "log-2026-01-02.txt")),
+    ],
+)
+def test_other_files_in_the_places_of_those_before_are_no_reason_to_call_it_torn(
+    before: tuple[str, ...], now: tuple[str, ...]
+) -> None:
+    assert verdict(members(*now, step=7), members(*before, step=5)).state is State.COMPLETE
+
+
+@pytest.mark.parametrize("now", [("model_loss_0.4.bin",), ("model_loss_0.4.bin", "config.json"), ("opt.bin", "a.json")])
+def test_a_small_file_takes_no_large_ones_place(now: tuple[str, ...]) -> None:
+    assert verdict(members(*now, step=7), members("model_loss_0.53.bin", "opt.bin", step=5)).state is State.TORN
+
+
+def test_what_is_added_after_the_commit_is_not_another_save() -> None:
+    saved = members("model.safetensors", "trainer_state.json")
+    weights = members("pytorch_model.bin", at=NOW - 50)
+    assert judge(saved + weights, now=NOW, settle_s=SETTLE, previous=None).state is State.TORN
+    added = members("pytorch_model.bin", at=NOW - 50, added=True)
+    said = judge(saved + added, now=NOW, settle_s=SETTLE, previous=None, committed_at=NOW - 60)
+    assert said.state is State.COMPLETE
