@@ -221,12 +221,12 @@ def settled(row: FileRow) -> bool:
 def members_of(unit: Unit) -> list[Member]:
     """The manifest's included."""
     at = 0.0 if unit.committed is None else unit.committed.committed_at
-    added = _added(unit)
+    added = added_to(unit)
     members = [_member(row, row.path in added) for row in unit.rows]
     return members + [Member(path, True, None, at) for path in unit.cold]
 
 
-def _added(unit: Unit) -> frozenset[str]:
+def added_to(unit: Unit) -> frozenset[str]:
     """Paths that its manifest does not describe, where all that it describes is as it was; of one node's alone."""
     committed = unit.committed
     if committed is None or committed.several or unit.manifest_current:

@@ -14,10 +14,11 @@ from ckptd.engine import parts
 from ckptd.engine.known import Committed, UnitKey
 from ckptd.engine.matching import matches
 from ckptd.engine.several import Before
-from ckptd.engine.unit import Unit, members_of
+from ckptd.engine.unit import Unit, added_to, members_of
 from ckptd.layouts import Member, Verdict, judge, locate
+from ckptd.layouts.frameworks import MARKERS
 from ckptd.layouts.judge import WHICH_BEFORE, root_of
-from ckptd.layouts.names import kind_of
+from ckptd.layouts.names import is_light, kind_of
 from ckptd.policy.policy import Policy
 from ckptd.policy.timeline import Written, superseded
 
@@ -256,3 +257,6 @@ def _compare_with_manifest(unit: Unit) -> None:
     unit.manifest_current = all(
         matches(row, entries.get(row.path)) for row in unit.rows if not locate(row.path).temporary
     )
+    # Weights converted after the end of a save: the manifest stays true, and taking it back would offer the checkpoint nowhere.
+    if not unit.manifest_current and any(path.rpartition("/")[2] in MARKERS for path in entries):
+        unit.manifest_current = any(not is_light(path) for path in added_to(unit))
