@@ -87,7 +87,7 @@ def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[Un
         fresh.pointed = _written_before(fresh, pointers.get(fresh.step))
         kind = _kind(fresh)
         fresh.policy, fresh.previous, fresh.before = policy, previous.get(kind), last
-        if kept is not None and kept.wake_at is None and _same(kept, fresh):
+        if kept is not None and not _waits(kept) and _same(kept, fresh):
             unit = kept
             unit.previous = fresh.previous  # with the same names as the old one, which is not to be kept for ever
         else:
@@ -131,6 +131,11 @@ def _written_before(unit: Unit, pointer: FileRow | None) -> bool:
     if pointer is None or not pointer.closed:
         return False
     return all(row.attributes.mtime_ns <= pointer.attributes.mtime_ns for row in unit.rows)
+
+
+def _waits(unit: Unit) -> bool:
+    """Time alone may change what is said of it. A part may still wait to be quiet where the whole is lost and waits no more."""
+    return unit.wake_at is not None or (unit.part is not None and unit.part.wake_at is not None)
 
 
 def _same(kept: Unit, fresh: Unit) -> bool:
