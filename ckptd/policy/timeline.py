@@ -10,13 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
+_LARGE = 16
+"""A file counts as large from this part of the largest one's size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """When a checkpoint was written, by its files' own times, which manifests carry to every node."""
 
     step: int
     model_at: int
-    """mtime of the largest file, ns; of the oldest where several are largest. A touched config.json does not change it."""
+    """The earliest mtime of its large files, ns: a touched config.json does not change it, nor do converted weights that are
+    put beside the old ones.
+    """
     last_at: int
     """The latest mtime of all files, ns."""
 
@@ -27,12 +33,12 @@ class Written:
         if not found:
             return None
         largest = max(size for size, _ in found)
-        model_at = min(mtime for size, mtime in found if size == largest)
+        model_at = min(mtime for size, mtime in found if size * _LARGE >= largest)
         return cls(step, model_at, max(mtime for _, mtime in found))
 
 
 def superseded(restorable: Iterable[Written]) -> frozenset[int]:
-    """The steps for which there is a smaller one whose largest file is younger than all files of theirs.
+    """The steps for which there is a smaller one whose large files are all younger than all files of theirs.
 
     So a slow save that overlaps the next one supersedes nothing, nor does a copy that keeps its files' times. With equal
     times, or with clocks that were set, the step decides.

@@ -184,7 +184,7 @@ def test_manifests_that_cannot_be_read_are_never_offered_and_harm_no_other(
     assert other.json("prefetch", "run-1")["target"] == "run-1"
     assert other.ctl("latest", "run-1").stdout.strip() == str(other.volume / "run-1" / "step-1")
     other.ctl("prefetch", "run-1@3", check=4)
-    assert other.log.count("manifest.ignored") >= 3
+    assert other.log.count("event=manifest.refused") == 3
 
 
 def test_what_does_not_exist_is_exit_code_4(daemon: Daemon) -> None:
@@ -247,7 +247,7 @@ def test_files_that_were_there_before_are_adopted_and_changes_made_while_it_was_
     daemon.committed("run-1", 2)
     assert (remote / "step-33/a.bin").read_bytes() == bytes([3]) * 1000
     assert daemon.json("verify", "run-1@2", "--remote")["state"] == "done"
-    assert daemon.ctl("latest", "run-1").stdout.strip() == str(volume / "run-1/step-33")
+    assert daemon.ctl("latest", "run-1").stdout.strip() == str(volume / "run-1/step-5"), "33 is older"
     # What the job deletes stays restorable, as far as it was committed.
     assert daemon.json("prefetch", "run-1@4")["state"] == "done"
     assert (volume / "run-1/step-4/a.bin").read_bytes() == bytes([4]) * 1000

@@ -120,10 +120,10 @@ def test_rm_remote_leaves_nothing_of_the_run(on_s3: NewDaemon, bucket: Bucket) -
     assert daemon.checkpoint("run-2", 1)["state"] == "committed"
 
 
-def test_two_daemons_of_one_name_that_commit_the_same_step_end_up_in_agreement(
-    on_s3: NewDaemon, bucket: Bucket
-) -> None:
-    """Misconfigured: the manifest's conditional write keeps the second from overwriting the first unseen."""
+def test_two_daemons_of_one_name_that_commit_the_same_step_at_once(on_s3: NewDaemon, bucket: Bucket) -> None:
+    """Misconfigured: the manifest's conditional write lets one of them commit, and the other one says what is wrong. Had the
+    latter sent its file over the former's by then, nobody gets a mixture: the checksum in the manifest refuses it.
+    """
     daemons = [on_s3(node="twin"), on_s3(node="twin")]
     for daemon in daemons:
         daemon.start()
@@ -132,28 +132,28 @@ def test_two_daemons_of_one_name_that_commit_the_same_step_end_up_in_agreement(
     def work(number: int) -> None:
         save(daemons[number].volume / "run-1/checkpoint-1", {"model.bin": contents[number], "DONE": b""})
 
-    with Watching(bucket.complaint, pause_s=0.02) as watching:
-        writers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
-        for daemon in daemons:
-            daemon.until(lambda d=daemon: (d.checkpoint("run-1", 1) or {}).get("state") == "committed", "committed")
+    writers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
 
-    def agreed() -> bool:
-        key = ".ckptd/manifests/run-1/1/twin.json"
-        return bucket.complaint() is None and key in bucket.names()
+    def states() -> list[str | None]:
+        return [(daemon.checkpoint("run-1", 1) or {}).get("state") for daemon in daemons]
 
-    daemons[0].until(agreed, "a manifest that is true")
-    assert bucket.get("run-1/checkpoint-1/model.bin") in contents
+    daemons[0].until(lambda: "committed" in states(), "one commits")
+    daemons[0].until(
+        lambda: any(event["event"] == "node.namesake" for daemon in daemons for event in daemon.json("events")),
+        "the other one says why it cannot",
+    )
     assert all(daemon.json("status")["restarts"] == 0 for daemon in daemons)
-    assert all((d.volume / "run-1/checkpoint-1/model.bin").read_bytes() in contents for d in daemons)
+    for daemon, content in zip(daemons, contents, strict=True):
+        assert (daemon.volume / "run-1/checkpoint-1/model.bin").read_bytes() == content
     third = on_s3()
     third.start()
-    assert third.json("prefetch", "run-1")["state"] == "done"
-    assert (third.volume / "run-1/checkpoint-1/model.bin").read_bytes() == bucket.get("run-1/checkpoint-1/model.bin")
-    assert watching.looks > 0
+    done = third.ctl("prefetch", "run-1", check=None)
+    there = third.volume / "run-1/checkpoint-1/model.bin"
+    assert (done.returncode == 0 and there.read_bytes() in contents) or (done.returncode != 0 and not there.exists())
 
 
 class TestUp:

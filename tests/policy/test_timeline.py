@@ -39,8 +39,11 @@ def test_the_last_that_was_written_is_never_superseded(found: list[tuple[int, in
         assert (one.step in past) == overtaken
 
 
-def test_the_largest_file_tells_when_it_was_written() -> None:
-    assert Written.of(5, [(1, 99), (100, 20), (100, 10), (50, 30)]) == Written(5, 10, 99)
+def test_the_large_files_tell_when_it_was_written() -> None:
+    assert Written.of(5, [(1, 5), (160, 20), (100, 10), (50, 30), (2, 99)]) == Written(5, 10, 99)
+    converted = Written.of(5, [(100, 10), (200, 50)])  # put into the directory after step 9 was written
+    assert converted is not None
+    assert superseded([converted, Written(9, 30, 31)]) == set()
     assert Written.of(5, []) is None
 
 
