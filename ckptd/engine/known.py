@@ -108,7 +108,7 @@ class Committed:
 
     @property
     def times(self) -> tuple[int, int] | None:
-        """Mtime (ns) of the largest file, and the latest of all; None: to be found out from the entries."""
+        """`Written.model_at`, `Written.last_at`; None: to be found out from the entries."""
         if len(self.fitting) == 1 and isinstance(packed := self.first.entries, PackedEntries) and len(packed):
             return packed.times
         return None

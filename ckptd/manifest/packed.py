@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import path_of
 from ckptd.manifest.format import ManifestEntry
+from ckptd.policy.timeline import Written
 
 
 class PackedEntries(Sequence[ManifestEntry]):
@@ -25,12 +26,9 @@ class PackedEntries(Sequence[ManifestEntry]):
         self._count = len(flat)
         self.size: int = sum(sums[0] for _, _, _, _, _, sums, _, _ in flat if sums is not None)
         """Bytes of all files."""
-        largest = max((sums[0] for _, _, _, _, _, sums, _, _ in flat if sums is not None), default=0)
-        self.times: tuple[int, int] = (
-            min((one[4] for one in flat if (one[5][0] if one[5] else 0) == largest), default=0),
-            max((one[4] for one in flat), default=0),
-        )
-        """mtime (ns) of the largest file (of the oldest where several are largest), and the latest of all."""
+        written = Written.of(0, [(one[5][0] if one[5] else 0, one[4]) for one in flat])
+        self.times: tuple[int, int] = (written.model_at, written.last_at) if written is not None else (0, 0)
+        """`Written.model_at`, `Written.last_at`."""
         self.folders = frozenset(one[0].rpartition("/")[0] for one in flat)
         """Of the keys."""
 
