@@ -80,8 +80,11 @@ def test_a_file_that_is_open_is_not_taken_away(new_daemon: Callable[..., Daemon]
     run = daemon.volume / "run-1"
     contents = saved(daemon, 1)
     holding = subprocess.Popen(
-        [sys.executable, "-c", "import sys; f = open(sys.argv[1], 'r+b'); print('open', flush=True); "
-         "sys.stdin.readline(); f.seek(0); f.write(b'changed'); f.close(); print('closed', flush=True)", model(run, 1)],
+        # (With a time before the later checkpoints', which would be superseded else.)
+        [sys.executable, "-c", "import os, sys; f = open(sys.argv[1], 'r+b'); print('open', flush=True); "
+         "at = os.stat(f.fileno()).st_mtime_ns + 1; "
+         "sys.stdin.readline(); f.seek(0); f.write(b'changed'); f.flush(); os.utime(f.fileno(), ns=(at, at)); "
+         "f.close(); print('closed', flush=True)", model(run, 1)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert holding.stdin is not None
