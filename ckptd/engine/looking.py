@@ -20,6 +20,7 @@ from ckptd.layouts.pointers import POINTER_LIMIT, pointed_step
 from ckptd.layouts.requirements import reads_for
 from ckptd.tiers.beneath import opened_at
 
+_QUICK = 256 * 1024
 _log = structlog.get_logger(__name__)
 _told: set[int] = set()
 """Error numbers that were logged: a directory that cannot be read fails for each of its files."""
@@ -132,6 +133,11 @@ def required(location: str, path: str, size: int) -> frozenset[str]:
             return requirements_of(name, size, lambda offset, length: os.pread(descriptor, length, offset))
         except OSError:
             return frozenset()
+
+
+def slow(path: str, found: Found) -> bool:
+    """Whether `content` may take longer than 10 ms of CPU."""
+    return found.target is None and min(reads_for(os.path.basename(path)), found.stamp.size) > _QUICK
 
 
 @contextlib.contextmanager

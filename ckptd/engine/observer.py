@@ -7,9 +7,11 @@ they are recognised by what the catalog says already.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.catalog.files import NewContent, Relocation
@@ -92,7 +94,9 @@ class Observer:
                 continue
             elif not looking.same(row, self._volume, found, now, certain=scanning):
                 closed = not (scanning and found.target is None and has_writer(self._volume.locate(path)))
-                new.append(looking.content(self._volume, path, found, now, closed=closed))
+                new.append(
+                    await _read(path, found, partial(looking.content, self._volume, path, found, now, closed=closed))
+                )
                 if not closed:
                     self._launching.opened(path)
                 if row is not None:
@@ -238,7 +242,8 @@ class Observer:
             return None
         self._context.cancel_file(row.id)
         await self._abandon_upload(row)
-        return looking.object_content(row, found, location, self._context.clock())
+        at = self._context.clock()
+        return await _read(row.path, found, partial(looking.object_content, row, found, location, at))
 
     async def _moved(self, source: str, destination: str, directory: bool) -> None:
         rows = [row] if (row := await self._files.at(self._volume.name, source)) is not None else []
@@ -333,6 +338,11 @@ class Observer:
             await self._files.grew(sizes)
         if closed:
             await self._settle(closed)
+
+
+async def _read(path: str, found: looking.Found, content: Callable[[], NewContent]) -> NewContent:
+    """An index of many shards is read in a thread: searching its megabytes takes longer than the daemon may be silent."""
+    return await asyncio.to_thread(content) if looking.slow(path, found) else content()
 
 
 def _lies_at(row: FileRow, location: str, found: looking.Found) -> bool:

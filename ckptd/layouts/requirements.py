@@ -63,7 +63,8 @@ def required_by(name: str, content: bytes) -> frozenset[str]:
 
 def _of_json(content: bytes) -> set[str]:
     if len(content) > _PARSED:
-        return {text.decode(errors="replace") for text in set(_VALUE.findall(content))}
+        # One by one: `findall` would keep the interpreter's lock until the end, and stop every other thread.
+        return {text.decode(errors="replace") for text in {found[1] for found in _VALUE.finditer(content)}}
     try:
         index = json.loads(content)
     except (ValueError, RecursionError):
