@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
 _LARGE = 16
 """A file counts as large from this part of the largest one's size."""
 
