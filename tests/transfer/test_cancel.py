@@ -93,11 +93,14 @@ async def test_a_mover_that_does_not_let_go_is_killed(make, remote, store, sourc
 
     monkeypatch.setattr(process, "_LET_GO_S", 0.1)
     path = source(8 * PART)
+    sent = []
     async with make(movers=1, bandwidth=PART) as transfers:
         upload = asyncio.create_task(
-            transfers.upload(remote, "k", str(path), stamp_of(path), journal_key="u", on_bytes=ignore)
+            transfers.upload(remote, "k", str(path), stamp_of(path), journal_key="u", on_bytes=sent.append)
         )
-        await until((store / ".ckptd").exists)
+        # Parts are on their way: seconds of them, at this rate. The answer to an earlier call may already be waiting
+        # in the socket, and nobody would wait for the mover.
+        await until(lambda: sum(sent) > 0)
         os.kill(transfers.mover_pids[0], signal.SIGSTOP)
         upload.cancel()
         with pytest.raises(asyncio.CancelledError):
