@@ -25,6 +25,9 @@ _IN_ONE_QUERY = 500
 """SQLite's default limit is 32,766 variables; short statements are parsed once and cached."""
 
 
+_LOADED_TOGETHER = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class NewContent:
     """What was found at a path: a new file, or new content of a known one."""
@@ -87,7 +90,7 @@ class Files:
             if file is None:
                 file = found[row[0]] = file_row(row[:width], {})
             if row[width] is not None:
-                copy = copy_row(row[width:])
+                copy = copy_row(row[width:], file)
                 file.copies[copy.place] = copy
         return list(found.values())
 
@@ -132,7 +135,7 @@ class Files:
 
     async def _current(self, *, committed: bool) -> dict[int, FileRow]:
         if self._kept is None:
-            kept = {row.id: row for row in await self._select("1", ())}
+            kept = await self._everything()
         elif committed:
             kept = self._kept
             await self._read_again(kept)
@@ -144,6 +147,16 @@ class Files:
             self._kept = kept
             self._stale_ids.clear()
             self._stale_paths.clear()
+        return kept
+
+    async def _everything(self) -> dict[int, FileRow]:
+        """Some thousand at a time: what SQLite gives takes as much memory as the rows themselves, and the loop must turn."""
+        kept: dict[int, FileRow] = {}
+        last = 0
+        some = "f.id IN (SELECT id FROM files WHERE id > ? ORDER BY id LIMIT ?)"
+        while rows := await self._select(some, (last, _LOADED_TOGETHER)):
+            kept |= {row.id: row for row in rows}
+            last = rows[-1].id
         return kept
 
     async def _read_again(self, kept: dict[int, FileRow]) -> None:

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import combinations
+from sys import intern
 from typing import Any
 
 from ckptd.domain.model import Attributes, Checksums, Place, Stamp
@@ -62,7 +64,7 @@ class FileRow:
 
     @property
     def places(self) -> frozenset[Place]:
-        return frozenset(place for place, copy in self.copies.items() if copy.generation == self.generation)
+        return _SETS[frozenset([place for place, copy in self.copies.items() if copy.generation == self.generation])]
 
     @property
     def durable(self) -> bool:
@@ -110,6 +112,11 @@ class TagRow:
     """None: the remote is still to be told."""
 
 
+_PLACE = {str(place): place for place in Place}
+_SETS = {frozenset(some): frozenset(some) for count in range(len(Place) + 1) for some in combinations(Place, count)}
+"""Shared: 128,000 rows need sixteen of them."""
+
+
 def pack_crc(value: int) -> bytes:
     return value.to_bytes(8, "big")
 
@@ -142,21 +149,31 @@ FILE_COLUMNS = (
 )
 
 
+_text = lru_cache(maxsize=64)(os.fsdecode)
+"""Of names that many rows share, so that they share the string too."""
+
+
 def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     """From a row in the order of FILE_COLUMNS."""
     (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
      part_size, parts, crc, points_to, requires) = row  # fmt: skip
     checksums = None
     if crc is not None:
-        checksums = Checksums(size, part_size, unpack_parts(parts), unpack_crc(crc))
+        whole = unpack_crc(crc)
+        checksums = Checksums(size, part_size, (whole,) if parts == crc else unpack_parts(parts), whole)
     return FileRow(
-        id_, volume, os.fsdecode(path), os.fsdecode(run), step, None if link is None else os.fsdecode(link), generation,
-        bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies, points_to,
-        unpack_names(requires),
+        id_, intern(volume), os.fsdecode(path), _text(run), step, None if link is None else os.fsdecode(link),
+        generation, bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
+        points_to, unpack_names(requires),
     )  # fmt: skip
 
 
-def copy_row(row: Sequence[Any]) -> CopyRow:
-    """From (place, generation, location, inode, mtime_ns, etag)."""
+def copy_row(row: Sequence[Any], file: FileRow) -> CopyRow:
+    """Of `file`, from (place, generation, location, inode, mtime_ns, etag). What the file says too is not kept twice."""
     place, generation, location, inode, mtime_ns, etag = row
-    return CopyRow(Place(place), generation, os.fsdecode(location), inode, mtime_ns, etag)
+    where = os.fsdecode(location)
+    if where == file.path:
+        where = file.path
+    if mtime_ns == file.attributes.mtime_ns:
+        mtime_ns = file.attributes.mtime_ns
+    return CopyRow(_PLACE[place], generation, where, inode, mtime_ns, etag)

@@ -55,7 +55,7 @@ class Engine:
         self.replacing = Replacing(context, self.actions.hydrating)
         self.mending = Mending(context, self.actions.uploading)
         self.choosing = Choosing(context, self.reconciler)
-        self.reaching = Reaching(context)
+        self.reaching = Reaching(context, self._recognise)
         self.tagging = Tagging(context)
         self.scrubbing = Scrubbing(
             context, self.reconciler, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
@@ -89,6 +89,12 @@ class Engine:
     def report_for(self, volume: Volume) -> Callable[[Change], None]:
         """What the volume's front calls with each change."""
         return self._inboxes[volume.name].put_nowait
+
+    async def _recognise(self, volume: Volume) -> None:
+        """What lies here and was seen before the remote's manifests were known may be what they describe."""
+        rows = await self.context.catalog.files.all(volume.name)
+        unknown = [row.path for row in rows if row.closed and not row.durable and row.checksums is None]
+        await self._observers[volume.name].recognise(unknown)
 
     async def _refused(self, volume: str, item: Listed, error: CkptdError) -> None:
         await self.context.event(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -26,6 +26,7 @@ from ckptd.manifest.store import Listed
 from ckptd.transfer.side_by_side import side_by_side
 
 _READS_AT_A_TIME = 16
+_RECORDED_TOGETHER = 256
 """A node that is new to a remote has every manifest to read, each a round trip."""
 
 CLOCK_STEP_S = 0.001
@@ -156,7 +157,7 @@ class KnownManifests:
         for row in await self._catalog.manifests.all():
             name = f"catalog: {row.run}@{row.step}"
             try:
-                self._remember(row, Manifest.from_json(row.body, name, trusted=PackedEntries.of_json))
+                self._remember(row, Manifest.from_json(row.body, name, entries=PackedEntries.of_json, trusted=True))
             except CkptdError as error:  # the remote tells it anew
                 log.warning("manifest.unreadable", run=row.run, step=row.step, error=error.message)
 
@@ -278,7 +279,8 @@ class KnownManifests:
             if self._version(key, item.node) != item.version
             and self._refused.get((volume.name, item.key)) != item.version
         ]
-        await side_by_side(new, lambda pair: self._read(volume, *pair), _READS_AT_A_TIME)
+        for begin in range(0, len(new), _RECORDED_TOGETHER):
+            await self._read_all(volume, new[begin : begin + _RECORDED_TOGETHER])
 
     async def _forget_nodes(self, volume: Volume, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
         # A row for each member: those that are neither here nor in the remote any more are lost, not forgotten.
@@ -301,14 +303,25 @@ class KnownManifests:
         unit = self._known.get(key)
         return None if unit is None else unit.versions.get(node)
 
-    async def _read(self, volume: Volume, key: UnitKey, item: Listed) -> None:
-        known = self._version(key, item.node)
-        try:
-            found = await volume.manifests.read(item)
-        except (IntegrityError, StateUnusable) as error:
-            # Of a newer format, or no manifest at all: what we cannot read we do not offer, and it harms no other.
-            self._refused[volume.name, item.key] = item.version
-            await self.on_refused(volume.name, item, error)
-            return
-        if found is not None and self._version(key, item.node) == known:
-            await self.put(volume.name, found[0], item.version, found[1])
+    async def _read_all(self, volume: Volume, new: Sequence[tuple[UnitKey, Listed]]) -> None:
+        """Reads what was listed and remembers it: hundreds in one transaction, where a node is new to a remote."""
+        found: list[tuple[UnitKey, Listed, str | None, Manifest, str]] = []
+
+        async def read(pair: tuple[UnitKey, Listed]) -> None:
+            key, item = pair
+            known = self._version(key, item.node)
+            try:
+                answer = await volume.manifests.read(item)
+            except (IntegrityError, StateUnusable) as error:
+                # Of a newer format, or no manifest at all: what we cannot read we do not offer, and it harms no other.
+                self._refused[volume.name, item.key] = item.version
+                await self.on_refused(volume.name, item, error)
+                return
+            if answer is not None:
+                found.append((key, item, known, *answer))
+
+        await side_by_side(new, read, _READS_AT_A_TIME)
+        async with self._catalog.transaction():
+            for key, item, known, manifest, text in found:
+                if self._version(key, item.node) == known:
+                    await self.put(volume.name, manifest, item.version, text)

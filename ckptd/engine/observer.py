@@ -60,6 +60,10 @@ class Observer:
         await self._objects_settled(list(objects))
         self._context.wake()
 
+    async def recognise(self, paths: Sequence[str]) -> None:
+        """Compares what lies at these paths with what manifests say of them."""
+        await self._comparing.with_remote(paths)
+
     async def _one(self, change: Change) -> None:
         match change:
             case Opened(path):

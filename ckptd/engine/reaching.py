@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ckptd.domain.errors import CkptdError, RemoteError
 from ckptd.engine.context import Context
@@ -18,12 +18,25 @@ from ckptd.manifest.format import FORMAT_KEY
 
 KNOCK_S = (1.0, 15.0)
 """First and longest wait between two knocks; doubled in between."""
+PATIENCE_S = 2.0
+"""So long a start waits for the manifests: there may be very many in a remote that this node is new to."""
+READING = "its checkpoints are being read for the first time"
 
 
 class Reaching:
-    def __init__(self, context: Context, *, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        context: Context,
+        recognise: Callable[[Volume], Awaitable[None]],
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`recognise`: told of a volume whose manifests have just become known, before anything is written to its remote."""
         self._context = context
+        self._recognise = recognise
         self._chance = chance
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        """By volume; a start does not wait for all of it."""
 
     async def meet_all(self, *, restarted: bool) -> None:
         """At the first start a remote that can never work is an error; one that only does not answer now is not.
@@ -33,11 +46,38 @@ class Reaching:
         for volume in self._context.volumes.values():
             await self._notice_another_remote(volume)
             try:
-                await self._meet(volume)
+                await self._contact(volume)
+                await self._begin_reading(volume)
             except RemoteError as error:
                 if not (error.retryable or restarted):
                     raise
                 await self._not_met(volume, error)
+
+    async def _begin_reading(self, volume: Volume) -> None:
+        """Returns when all is read, or soon. Raises what `_read` raises by then."""
+        self._context.unmet[volume.name] = READING
+        reading = asyncio.create_task(self._read(volume), name=f"first look into {volume.remote.url}")
+        try:
+            done, _ = await asyncio.wait([reading], timeout=PATIENCE_S)
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
+        if done:
+            reading.result()
+            return
+        self._reading[volume.name] = reading
+
+        async def followed() -> None:
+            try:
+                await reading
+            except CkptdError as error:
+                await self._not_met(volume, error)
+            finally:
+                reading.cancel()
+                del self._reading[volume.name]
+            self._context.wake()
+
+        self._context.spawn(followed(), f"first look into {volume.remote.url}")
 
     async def run(self) -> None:
         """Uploads find out by themselves that a remote is back; but there may be nothing to upload."""
@@ -50,7 +90,7 @@ class Reaching:
         pause = shortest
         while True:
             await asyncio.sleep(pause * (0.5 + self._chance()))
-            if self._answers(volume):
+            if volume.name in self._reading or self._answers(volume):
                 pause = shortest
                 continue
             pause = min(longest, pause * 2)
@@ -73,18 +113,22 @@ class Reaching:
 
     async def _knock(self, volume: Volume) -> None:
         if volume.name in self._context.unmet:
-            await self._meet(volume)
+            await self._contact(volume)
+            await self._read(volume)
         else:
             await self._context.transfers.probe(volume.remote, expect=FORMAT_KEY)
 
-    async def _meet(self, volume: Volume) -> None:
+    async def _contact(self, volume: Volume) -> None:
         facts, name = self._context.catalog.facts, f"met:{volume.name}"
         met = await facts.get(name) == volume.remote.url
         await self._context.transfers.probe(volume.remote, expect=FORMAT_KEY if met else None)
         await volume.manifests.check_format()
         await facts.set(name, volume.remote.url)
+
+    async def _read(self, volume: Volume) -> None:
         await self._context.known.refresh(volume)
         await Tagging(self._context).refresh(volume)
+        await self._recognise(volume)
         self._context.unmet.pop(volume.name, None)
 
     async def _notice_another_remote(self, volume: Volume) -> None:

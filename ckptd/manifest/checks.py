@@ -7,22 +7,25 @@ All functions raise ValueError, saying what is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
-from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import path_of
 
 MANIFEST_LIMIT = 256 * 1024 * 1024
 """Bytes. 100,000 files take 30 MiB; what is larger is not even fetched."""
 
+_NO_NAMES = frozenset({"", ".", ".."})
+_NOT_PLAIN = re.compile("[%\0]")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # Linux: NAME_MAX, PATH_MAX without its NUL
 _LONGEST_TEXT = 200
 _MOST_NODES = 1_000_000
 _BELOW_2_63 = range(1 << 63)
-_CRC = range(1 << 64)
+_CRC = re.compile("[0-9a-f]{16}")
 _ID = range((1 << 32) - 1)  # the highest means "leave it as it is" to chown(2)
-_MODE = range(0o10000)
+_MODE = range(0o10000)  # bits beyond rwx may be said, and are never set (`tiers.attributes.apply`)
 _TIME = range(-(1 << 63), 1 << 63)
 
 
@@ -41,9 +44,23 @@ def check_head(step: int, node: str, nodes: int, texts: Iterable[str]) -> None:
 
 def check_key(key: str) -> None:
     """It must be the key of a path inside the volume."""
+    above, _, name = key.rpartition("/")
+    plain = name.isascii() and not _NOT_PLAIN.search(name) and name not in _NO_NAMES and len(name) <= _LONGEST_NAME
+    if not (plain and above and len(key) <= _LONGEST_PATH and _is_directory(above)):
+        _check_any_key(key)
+
+
+@lru_cache(maxsize=256)
+def _is_directory(key: str) -> bool:
+    """The files of a checkpoint mostly lie in one. Raises ValueError for what is no path."""
+    _check_any_key(key)
+    return True
+
+
+def _check_any_key(key: str) -> None:
     path = path_of(key)
     parts = [*key.split("/"), *path.split("/")]
-    if "\0" in path or f"{path}/".startswith(".ckptd/") or any(part in {"", ".", ".."} for part in parts):
+    if "\0" in path or f"{path}/".startswith(".ckptd/") or not _NO_NAMES.isdisjoint(parts):
         raise ValueError(f"key {key[:_LONGEST_TEXT]!r} is no path of a volume")
     raw = path.encode("utf-8", "surrogateescape")
     if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_NAME:
@@ -73,20 +90,40 @@ def check_link(target: str) -> None:
         raise ValueError(f"{target[:_LONGEST_TEXT]!r} is no target of a link")
 
 
-def check_attributes(found: Attributes) -> None:
-    """Bits beyond rwx may be said, and are never set (`tiers.attributes.apply`)."""
-    if found.mode not in _MODE or found.uid not in _ID or found.gid not in _ID or found.mtime_ns not in _TIME:
-        raise ValueError(f"{found} is out of range")
+def check_file(item: Mapping[str, Any]) -> None:
+    """One of `files`, as JSON gave it: what is made of it needs no other check."""
+    if type(item["key"]) is not str:
+        raise ValueError(f"{item['key']!r} is no key")
+    check_key(item["key"])
+    _number(item, "mode", _MODE)
+    _number(item, "uid", _ID)
+    _number(item, "gid", _ID)
+    _number(item, "mtime_ns", _TIME)
+    if "link" in item:
+        check_link(path_of(item["link"]))
+    else:
+        if type(item.get("etag", "")) is not str:
+            raise ValueError(f"{item['etag']!r} is no version")
+        _check_sums(item)
 
 
-def check_sums(sums: Checksums) -> None:
+def _number(item: Mapping[str, Any], name: str, among: range) -> int:
+    value = item[name]
+    if type(value) is not int or value not in among:
+        raise ValueError(f"{name} {str(value)[:_LONGEST_TEXT]} is out of range")
+    return value
+
+
+def _check_sums(item: Mapping[str, Any]) -> None:
     """As many parts as the size asks for; one part has the checksum of the whole."""
-    if sums.size not in _BELOW_2_63 or sums.part_size not in _BELOW_2_63 or not sums.part_size:
-        raise ValueError(f"size {sums.size} with parts of {sums.part_size} is out of range")
-    expected = -(-sums.size // sums.part_size)
-    if len(sums.parts) != expected:
-        raise ValueError(f"{len(sums.parts)} parts where {sums.size} bytes have {expected}")
-    if any(crc not in _CRC for crc in (sums.whole, *sums.parts)):
-        raise ValueError("a checksum is out of range")
-    if expected == 1 and sums.parts[0] != sums.whole:
+    size, part_size, parts = _number(item, "size", _BELOW_2_63), _number(item, "part_size", _BELOW_2_63), item["parts"]
+    if not part_size:
+        raise ValueError(f"size {size} with parts of {part_size} is out of range")
+    expected = -(-size // part_size)
+    if len(parts) != expected:
+        raise ValueError(f"{len(parts)} parts where {size} bytes have {expected}")
+    for crc in (item["crc64nvme"], *parts):
+        if not _CRC.fullmatch(crc):
+            raise ValueError(f"{crc[:_LONGEST_TEXT]!r} is no checksum")
+    if expected == 1 and parts[0] != item["crc64nvme"]:
         raise ValueError("the checksum of the only part is not that of the whole")

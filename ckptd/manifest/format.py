@@ -16,7 +16,7 @@ from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import folder_of, key_of, path_of
 from ckptd.layouts import locate
-from ckptd.manifest.checks import check_attributes, check_head, check_key, check_link, check_paths, check_sums
+from ckptd.manifest.checks import check_file, check_head, check_key, check_paths
 
 FORMAT_VERSION = 1
 FORMAT_KEY = ".ckptd/format"
@@ -93,11 +93,16 @@ class Manifest:
 
     @classmethod
     def from_json(
-        cls, text: str | bytes, name: str, *, trusted: Callable[[Any], Sequence[ManifestEntry]] | None = None
+        cls,
+        text: str | bytes,
+        name: str,
+        *,
+        entries: Callable[[Any], Sequence[ManifestEntry]] | None = None,
+        trusted: bool = False,
     ) -> Manifest:
         """Raises IntegrityError naming `name` for what is no manifest, StateUnusable for a newer format.
 
-        `trusted`: makes the entries of a manifest that was checked when it came, instead of a check.
+        `entries`: makes the entries from `files`. `trusted`: it was checked when it came.
         """
         try:
             data = json.loads(text)
@@ -106,16 +111,16 @@ class Manifest:
                     f"{name} has format version {data['version']}; this ckptd knows up to {FORMAT_VERSION}",
                     hint="upgrade ckptd on this node",
                 )
+            if not trusted:
+                _check(data)
             found = cls(
                 path_of(data["run"]), int(data["step"]), str(data["node"]), int(data["nodes"]), str(data["framework"]),
                 str(data["writer"]), str(data["root"]), _seconds(data["written_at"]), _seconds(data["committed_at"]),
-                trusted(data["files"]) if trusted else tuple(_entry(item) for item in data["files"]),
+                entries(data["files"]) if entries else tuple(_entry(item) for item in data["files"]),
                 tuple(str(key) for key in data.get("lacks", ())),
                 {str(node): _seconds(at) for node, at in data.get("replaces", {}).items()},
                 str(data.get("daemon", "")),
             )  # fmt: skip
-            if not trusted:
-                _check(found)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise IntegrityError(
                 f"{name} is not a manifest: {error!r}", hint="it is ignored; see: ckptctl ls"
@@ -136,18 +141,20 @@ def manifest_key(run: str, step: int, node: str) -> str:
     return f"{manifest_prefix(run, step)}{node}.json"
 
 
-def _check(manifest: Manifest) -> None:
+def _check(data: Mapping[str, Any]) -> None:
     """Others may write to the remote too. Raises ValueError for a key that leads out of its run, or out of the volume."""
-    check_head(manifest.step, manifest.node, manifest.nodes, (manifest.framework, manifest.writer, manifest.daemon))
-    if manifest.root not in ("", "."):
-        check_key(manifest.root)
-    check_paths([entry.path for entry in manifest.entries])
-    for entry in manifest.entries:
-        check_key(entry.key)
+    texts = (str(data["framework"]), str(data["writer"]), str(data.get("daemon", "")))
+    check_head(int(data["step"]), str(data["node"]), int(data["nodes"]), texts)
+    if (root := str(data["root"])) not in ("", "."):
+        check_key(root)
+    for item in data["files"]:
+        check_file(item)
+    keys = [item["key"] for item in data["files"]]
+    check_paths([path_of(key) for key in keys])
     # Directories decide to which run a file belongs, so one file of each is enough.
-    for entry in {entry.key.rpartition("/")[0]: entry for entry in manifest.entries}.values():
-        if locate(entry.path).run != manifest.run:
-            raise ValueError(f"key {entry.key!r} is not of run {manifest.run!r}")
+    for key in {key.rpartition("/")[0]: key for key in keys}.values():
+        if locate(path_of(key)).run != path_of(data["run"]):
+            raise ValueError(f"key {key!r} is not of run {data['run']!r}")
 
 
 def _entry_json(entry: ManifestEntry) -> dict[str, Any]:
@@ -167,16 +174,12 @@ def _entry_json(entry: ManifestEntry) -> dict[str, Any]:
 
 
 def _entry(item: dict[str, Any]) -> ManifestEntry:
-    attributes = Attributes(int(item["mode"]), int(item["uid"]), int(item["gid"]), int(item["mtime_ns"]))
-    check_attributes(attributes)
+    attributes = Attributes(item["mode"], item["uid"], item["gid"], item["mtime_ns"])
     if "link" in item:
-        target = path_of(item["link"])
-        check_link(target)
-        return ManifestEntry(str(item["key"]), attributes, None, target)
+        return ManifestEntry(item["key"], attributes, None, path_of(item["link"]))
     parts = tuple(int(part, 16) for part in item["parts"])
-    sums = Checksums(int(item["size"]), int(item["part_size"]), parts, int(item["crc64nvme"], 16))
-    check_sums(sums)
-    return ManifestEntry(str(item["key"]), attributes, sums, None, str(item["etag"]))
+    sums = Checksums(item["size"], item["part_size"], parts, int(item["crc64nvme"], 16))
+    return ManifestEntry(item["key"], attributes, sums, None, item.get("etag", ""))
 
 
 def _rfc3339(seconds: float) -> str:

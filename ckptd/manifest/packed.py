@@ -63,13 +63,11 @@ def _flat(entry: ManifestEntry) -> tuple[Any, ...]:
 
 
 def _flat_json(item: Mapping[str, Any]) -> tuple[Any, ...]:
-    sums = link = None
+    head = item["key"], item["mode"], item["uid"], item["gid"], item["mtime_ns"]
     if "link" in item:
-        link = path_of(item["link"])
-    else:
-        parts = tuple([int(part, 16) for part in item["parts"]])
-        sums = (item["size"], item["part_size"], parts, int(item["crc64nvme"], 16))
-    return item["key"], item["mode"], item["uid"], item["gid"], item["mtime_ns"], sums, link, item.get("etag", "")
+        return *head, None, path_of(item["link"]), ""
+    parts = tuple([int(part, 16) for part in item["parts"]])
+    return *head, (item["size"], item["part_size"], parts, int(item["crc64nvme"], 16)), None, item.get("etag", "")
 
 
 def _entry(flat: tuple[Any, ...]) -> ManifestEntry:

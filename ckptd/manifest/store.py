@@ -11,6 +11,7 @@ from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.names import path_of
 from ckptd.manifest.checks import MANIFEST_LIMIT
 from ckptd.manifest.format import FORMAT_KEY, FORMAT_VERSION, Manifest, manifest_key, manifest_prefix
+from ckptd.manifest.packed import PackedEntries
 from ckptd.manifest.quarantine import Note, note_of, with_note
 from ckptd.transfer.transfers import Remote, Transfers
 
@@ -85,7 +86,7 @@ class ManifestStore:
         except UnicodeDecodeError as error:
             raise IntegrityError(f"{listed.key} is no manifest: {error}") from error
         note_of(text)
-        found = Manifest.from_json(text, listed.key)
+        found = Manifest.from_json(text, listed.key, entries=PackedEntries.of_json)
         if (found.run, found.step, found.node) != (listed.run, listed.step, listed.node):
             raise IntegrityError(f"{listed.key} is the manifest of {found.run}@{found.step} of node {found.node}")
         return found, text

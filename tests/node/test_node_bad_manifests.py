@@ -17,6 +17,7 @@ from tests_node_daemon import Daemon, save
 from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.manifest.checks import MANIFEST_LIMIT
 from ckptd.manifest.format import Manifest
+from ckptd.manifest.packed import PackedEntries
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -96,9 +97,13 @@ def test_whatever_is_changed_it_is_refused_or_safe(data: st.DataObject) -> None:
         if isinstance(at, dict):
             at[data.draw(st.sampled_from(sorted(at)))] = data.draw(_VALUES)
     try:
-        found = Manifest.from_json(json.dumps(body), "it")
+        text = json.dumps(body)
+        found = Manifest.from_json(text, "it")
     except (IntegrityError, StateUnusable):
+        with pytest.raises((IntegrityError, StateUnusable)):
+            Manifest.from_json(text, "it", entries=PackedEntries.of_json)
         return
+    assert list(Manifest.from_json(text, "it", entries=PackedEntries.of_json).entries) == list(found.entries)
     for one in found.entries:
         parts = one.path.split("/")
         assert parts[0] == found.run

@@ -241,3 +241,29 @@ def test_checkpoints_that_come_and_go_under_faults_are_never_offered_half(
     daemon.committed("run-1", 6, timeout=25)
     assert daemon.json("flush", "--timeout", "25s")["state"] == "done"
     daemon.until(lambda: not bucket.unfinished(), "no unfinished upload", timeout=25)
+
+
+def test_a_start_does_not_wait_for_all_manifests_and_knows_its_files_all_the_same(
+    make: NewDaemon, proxy: FaultProxy, bucket: Bucket
+) -> None:
+    """A node that lost its catalog, at a remote that takes its time: nothing is sent again, nothing is taken back."""
+    daemon = make()
+    for step in (1, 2):
+        save(daemon.volume / f"run-1/checkpoint-{step}", {"model.bin": os.urandom(PART), "DONE": b"done"})
+        daemon.committed("run-1", step)
+    assert daemon.terminate() == 0
+    for path in (daemon.home / "state").glob("catalog.db*"):
+        path.unlink()
+    proxy.seen.clear()
+    proxy.inject(Fault("GET", r"manifests/run-1/\d", delay=8.0), times=2)
+    begun = time.monotonic()
+    daemon.start()
+    assert proxy.unused == 0
+    volume = daemon.json("status")["volumes"][0]
+    if time.monotonic() - begun < 7:  # otherwise the machine was too slow to see it
+        assert (volume["remote_ok"], "for the first time" in volume["remote_error"]) == (False, True)
+    daemon.committed("run-1", 1)
+    daemon.committed("run-1", 2)
+    daemon.until(lambda: remote_ok(daemon), "met")
+    assert exposed(daemon) == 0
+    assert [path for method, path in proxy.seen if method in ("PUT", "POST", "DELETE") and "run-1" in path] == []
