@@ -69,7 +69,7 @@ class Committed:
             None,
         )
 
-    @property
+    @cached_property
     def several(self) -> bool:
         """More nodes than one write it."""
         return len(self.by_node) > 1 or any(manifest.nodes != 1 for manifest in self.by_node.values())

@@ -29,10 +29,15 @@ def protect(
     """
     linked = _linked(units, roots)
     for unit in units:
-        names = [f"tag:{name}" for name in sorted(tags.get(unit.key, ()))]
-        flush = ["flush"] if unit.key in flushed else []
-        unit.asked_for = bool(names or flush)
-        unit.protected = tuple(names + linked.get(unit.key, []) + flush)
+        key = unit.key
+        if key in tags or key in flushed:
+            names = [f"tag:{name}" for name in sorted(tags.get(key, ()))]
+            flush = ["flush"] if key in flushed else []
+            unit.asked_for = bool(names or flush)
+            unit.protected = tuple(names + linked.get(key, []) + flush)
+        else:
+            unit.asked_for = False
+            unit.protected = tuple(linked.get(key, ()))
 
 
 def reasons(unit: Unit, policy: Policy, pins: Iterable[PinRow]) -> tuple[str, ...]:
@@ -50,6 +55,8 @@ def _linked(units: Sequence[Unit], roots: Mapping[str, Collection[str]]) -> dict
     found: dict[UnitKey, list[str]] = defaultdict(list)
     targets: dict[tuple[str, str], str] = {}
     for unit in units:
+        if not unit.rows:
+            continue
         if unit.links is None:
             unit.links = tuple(_links(unit.rows))
         for path, link in unit.links:

@@ -47,10 +47,11 @@ def take(
 
 def _pruners(units: Sequence[Unit]) -> dict[tuple[str, str], str]:
     """By run: the one node that prunes, which all of them find by themselves."""
-    found = {}
-    for unit in units:  # each run's by step: the newest comes last
-        if unit.committed is not None and unit.state is CheckpointState.COMMITTED:
-            found[unit.volume, unit.run] = min(unit.committed.fitting)
+    found: dict[tuple[str, str], str] = {}
+    for unit in reversed(units):  # each run's by step: the newest comes last
+        run = unit.volume, unit.run
+        if run not in found and unit.committed is not None and unit.state is CheckpointState.COMMITTED:
+            found[run] = min(unit.committed.fitting)
     return found
 
 

@@ -49,6 +49,8 @@ class Unit:
     seen: tuple[object, UnitView] | None = None
     """What the planner was shown last, and what that depended on besides the unit itself."""
     sums: _Sums | None = None
+    kind: str | None = None
+    """Which sort of checkpoint (`names.kind_of`); filled in when first asked for."""
     said_names: frozenset[str] | None = None
     outlived: bool = False
     """A newer checkpoint of the run is complete or committed."""

@@ -22,6 +22,8 @@ from ckptd.layouts.names import is_light, kind_of
 from ckptd.policy.policy import Policy
 from ckptd.policy.timeline import Written, superseded
 
+_NONE_WENT: Mapping[str, Withdrawal] = {}
+
 
 def assemble(
     rows: Iterable[FileRow],
@@ -59,39 +61,61 @@ def assemble_units(
 ) -> list[Unit]:
     """The same of rows by unit. Where the rows of a unit are the same object as in `before`, they are not looked at."""
     committed: dict[UnitName, Committed] = dict(known)
+    before = before or {}
     runs: dict[tuple[str, str], list[UnitName]] = defaultdict(list)
-    for name in {**rows, **committed}:
+    for name in rows:
         runs[name[:2]].append(name)
+    for name in committed:
+        if name not in rows:
+            runs[name[:2]].append(name)
     ordered = []
     for key in sorted(runs):
-        names = sorted(runs[key], key=lambda name: -1 if name[2] is None else name[2])
-        units = [Unit(*name, rows.get(name, ()), committed.get(name)) for name in names]
-        for unit in units:
-            if (kept := before.get(unit.key) if before else None) is not None and kept.rows is unit.rows:
-                unit.sums = kept.sums
-            its = (unit.volume, unit.run, -1 if unit.step is None else unit.step)
-            unit.launch = launches.get(its) if launches else None
-            unit.went = withdrawn.get(its, unit.went) if withdrawn else unit.went
-        ordered += _judge_run(units, policy_of[key], now, before or {}, node)
+        units = []
+        for name in sorted(runs[key], key=_step):
+            its: UnitKey = (*key, _step(name))
+            launch = launches.get(its) if launches else None
+            went = withdrawn.get(its, _NONE_WENT) if withdrawn else _NONE_WENT
+            units.append(_unit(name, rows.get(name, ()), committed.get(name), launch, went, before.get(name)))
+        ordered += _judge_run(units, policy_of[key], now, before, node)
     return ordered
+
+
+def _step(name: UnitName) -> int:
+    return -1 if name[2] is None else name[2]
+
+
+def _unit(
+    name: UnitName, rows: Sequence[FileRow], committed: Committed | None, launch: Launch | None,
+    went: Mapping[str, Withdrawal], kept: Unit | None,
+) -> Unit:  # fmt: skip
+    """`kept`, where it was made of the same: rows and manifests are replaced, never changed."""
+    if kept is None:
+        return Unit(*name, rows, committed, launch=launch, went=went)
+    same_rows = kept.rows is rows or (
+        len(kept.rows) == len(rows) and all(old is new for old, new in zip(kept.rows, rows, strict=True))
+    )
+    if same_rows and kept.committed is committed and kept.launch == launch and kept.went == went:
+        return kept
+    return Unit(*name, rows, committed, launch=launch, went=went, sums=kept.sums if same_rows else None)
 
 
 def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[UnitName, Unit], node: str) -> list[Unit]:
     previous: dict[str, Unit] = {}
     short: dict[str, Unit] = {}
     last: Before | None = None
-    pointers: dict[int | None, FileRow] = {row.points_to: row for unit in units for row in unit.summed.pointers}
+    pointers = {row.points_to: row for unit in units if unit.rows for row in unit.summed.pointers}
     judged = []
-    for fresh in units:
-        kept = before.get(fresh.key)
-        fresh.pointed = _written_before(fresh, pointers.get(fresh.step))
-        kind = _kind(fresh)
-        fresh.policy, fresh.previous, fresh.before = policy, previous.get(kind), last
-        if kept is not None and not _waits(kept) and _same(kept, fresh):
-            unit = kept
-            unit.previous = fresh.previous  # with the same names as the old one, which is not to be kept for ever
+    for found in units:
+        pointer = pointers.get(found.step)
+        pointed = pointer is not None and _written_before(found, pointer)
+        kind = _kind(found)
+        kept = found is before.get(found.key)
+        if kept and _stands(found, policy, pointed, previous.get(kind), last):
+            unit = found
+            unit.previous = previous.get(kind)  # with the same names as the old one, which is not to be kept for ever
         else:
-            unit = fresh
+            unit = _anew(found) if kept else found
+            unit.pointed, unit.policy, unit.previous, unit.before = pointed, policy, previous.get(kind), last
             _judge(unit, policy, now, node)
         judged.append(unit)
         if unit.step is not None and unit.restorable:
@@ -111,11 +135,34 @@ def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[Un
     return judged
 
 
+def _anew(unit: Unit) -> Unit:
+    """As it was before anything was derived from it, for what is judged again: others may still read the old one."""
+    return Unit(
+        *unit.key, unit.rows, unit.committed, launch=unit.launch, went=unit.went, sums=unit.sums, kind=unit.kind
+    )
+
+
+def _stands(unit: Unit, policy: Policy, pointed: bool, previous: Unit | None, last: Before | None) -> bool:
+    """Whether what was said of it, of the same rows and manifests, is to be said again."""
+    return (
+        # Time alone may change it. A part may still wait to be quiet where the whole is lost and waits no more.
+        unit.wake_at is None
+        and (unit.part is None or unit.part.wake_at is None)
+        and (unit.policy is policy or unit.policy == policy)
+        and unit.before == last
+        and unit.pointed == pointed
+        and (unit.state is CheckpointState.COMMITTED or _same_names(unit.previous, previous))
+    )
+
+
 def _kind(unit: Unit) -> str:
     """One run may hold checkpoints of several sorts; what the one has, the other need not have."""
-    if unit.rows:
-        return kind_of(unit.rows[0].path)
-    return kind_of(path_of(unit.committed.first.root)) if unit.committed is not None else ""
+    if unit.kind is None:
+        if unit.rows:
+            unit.kind = kind_of(unit.rows[0].path)
+        else:
+            unit.kind = kind_of(path_of(unit.committed.first.root)) if unit.committed is not None else ""
+    return unit.kind
 
 
 def _in_order(units: list[Unit]) -> list[Unit]:
@@ -126,36 +173,11 @@ def _in_order(units: list[Unit]) -> list[Unit]:
     return sorted(units, key=lambda unit: (unit.step is not None, not unit.superseded)) if past else units
 
 
-def _written_before(unit: Unit, pointer: FileRow | None) -> bool:
+def _written_before(unit: Unit, pointer: FileRow) -> bool:
     """By the files' own times, which are true also for what was written while nobody looked."""
-    if pointer is None or not pointer.closed:
+    if not pointer.closed:
         return False
     return all(row.attributes.mtime_ns <= pointer.attributes.mtime_ns for row in unit.rows)
-
-
-def _waits(unit: Unit) -> bool:
-    """Time alone may change what is said of it. A part may still wait to be quiet where the whole is lost and waits no more."""
-    return unit.wake_at is not None or (unit.part is not None and unit.part.wake_at is not None)
-
-
-def _same(kept: Unit, fresh: Unit) -> bool:
-    """Rows and manifests are replaced, never changed, so the same objects mean the same content."""
-    return (
-        kept.committed is fresh.committed
-        and kept.policy == fresh.policy
-        and kept.before == fresh.before
-        and kept.launch == fresh.launch
-        and kept.went == fresh.went
-        and kept.pointed == fresh.pointed
-        and (
-            kept.rows is fresh.rows
-            or (
-                len(kept.rows) == len(fresh.rows)
-                and all(old is new for old, new in zip(kept.rows, fresh.rows, strict=True))
-            )
-        )
-        and (kept.state is CheckpointState.COMMITTED or _same_names(kept.previous, fresh.previous))
-    )
 
 
 def _same_names(one: Unit | None, other: Unit | None) -> bool:

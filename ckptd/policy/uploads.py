@@ -86,7 +86,9 @@ def _exposed_since(standings: Iterable[Standing]) -> dict[tuple[str, str], float
     found: dict[tuple[str, str], float] = {}
     for standing in standings:
         unit = standing.unit
-        if unit.step is None or unit.state in {CheckpointState.TORN, CheckpointState.LOST} or standing.skipped:
+        if not unit.to_send or unit.step is None or unit.state in {CheckpointState.TORN, CheckpointState.LOST}:
+            continue
+        if standing.skipped:
             continue
         for file in unit.to_send:
             if file.settled:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import shutil
 import statistics
@@ -183,6 +184,7 @@ async def events(daemon: Daemon, options: argparse.Namespace) -> tuple[list[floa
         async with asyncio.TaskGroup() as group:
             context.group = group
             await engine.reconciler.reconcile()
+            gc.freeze()  # as the daemon does when it is ready
             for number in range(options.events):
                 path = f"run/checkpoint-{options.steps + 1 + number // 8}/model-{number % 8:05}.safetensors"
                 (volume_path := Path(root, path)).parent.mkdir(exist_ok=True)
