@@ -18,7 +18,7 @@ from ckptd.manifest.format import FORMAT_KEY
 
 KNOCK_S = (1.0, 15.0)
 """First and longest wait between two knocks; doubled in between."""
-PATIENCE_S = 2.0
+PATIENCE_S = 1.0
 """So long a start waits for the manifests: there may be very many in a remote that this node is new to."""
 READING = "its checkpoints are being read for the first time"
 
