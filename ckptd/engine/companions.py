@@ -15,6 +15,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.known import UnitKey
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.unit import Unit
+from ckptd.engine.volume import Volume
 
 log = structlog.get_logger()
 
@@ -31,20 +32,24 @@ class _Wait:
 
 
 class Companions:
-    def __init__(self, context: Context, reconciler: Reconciler) -> None:
+    """Of one volume: a remote that does not answer must not keep another's from being looked into."""
+
+    def __init__(self, context: Context, reconciler: Reconciler, volume: Volume) -> None:
         self._context = context
         self._reconciler = reconciler
+        self._volume = volume
         self._waits: dict[UnitKey, _Wait] = {}
-        self._comparing = {name: Comparing(context, volume, _nothing) for name, volume in context.volumes.items()}
+        self._comparing = Comparing(context, volume, _nothing)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_PAUSE_S)
             now = loop.time()
-            wanted = {its: unit for unit in self._reconciler.view.units if (its := _key(unit)) and waits(unit)}
+            units = [unit for unit in self._reconciler.view.units if unit.volume == self._volume.name]
+            wanted = {its: unit for unit in units if (its := _key(unit)) and waits(unit)}
             await self._tell_whole(wanted)
-            for unit in self._reconciler.view.units:
+            for unit in units:
                 if unit.aside:
                     self._compare(unit)
             for its in wanted:
@@ -62,12 +67,11 @@ class Companions:
             if row.id not in unit.aside or row.checksums is not None or row.id in self._context.files:
                 continue
             if entry is not None and entry.checksums is not None and row.local() is not None:
-                self._comparing[unit.volume].begin(row, entry.checksums, entry)
+                self._comparing.begin(row, entry.checksums, entry)
 
     async def _look(self, its: UnitKey) -> None:
-        context = self._context
-        volume = context.volumes.get(its[0])
-        if volume is None or volume.name in context.unmet or not context.transfers.health(volume.remote.name).ok:
+        context, volume = self._context, self._volume
+        if volume.name in context.unmet or not context.transfers.health(volume.remote.name).ok:
             return
         before = context.known.of(*its)
         try:

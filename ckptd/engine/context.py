@@ -39,6 +39,7 @@ class Running:
     """It frees what the file occupies."""
     claim: bool = False
     """An operation holds it: not to be cancelled for one file's sake."""
+    volume: str = ""
 
 
 async def _at_once() -> None: ...

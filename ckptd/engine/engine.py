@@ -60,7 +60,6 @@ class Engine:
         self.scrubbing = Scrubbing(
             context, self.reconciler, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
         )
-        self.companions = Companions(context, self.reconciler)
         context.known.on_refused = self._refused
         self._psi_file = psi_file
         self._shrinkage = Shrinkage()
@@ -114,7 +113,8 @@ class Engine:
         for name in self._inboxes:
             context.spawn(self._observe(name), f"observe {name}")
         context.spawn(self._keep_house(), "housekeeping")
-        context.spawn(self._clear_leftovers(), "leftovers")
+        for volume in context.volumes.values():
+            context.spawn(self._clear_leftovers(volume), f"leftovers of {volume.name}")
         context.spawn(self._clear_staging(), "staging")
         context.spawn(self.reaching.run(), "reaching")
         context.spawn(self.tagging.run(), "tags")
@@ -122,7 +122,8 @@ class Engine:
         context.launches.update(await context.catalog.nodes.launches())
         await self.observed()
         await self.reconciler.look()
-        context.spawn(self.companions.run(), "other nodes")
+        for volume in context.volumes.values():
+            context.spawn(Companions(context, self.reconciler, volume).run(), f"other nodes of {volume.name}")
         context.spawn(self.reconciler.run(), "reconciler")
         context.spawn(self.scrubbing.run(), "scrub")
         await self.operations.resume()
@@ -183,12 +184,12 @@ class Engine:
             with contextlib.suppress(CkptdError, OSError):
                 await self._look_at_open_files()
 
-    async def _clear_leftovers(self) -> None:
-        """On its own: a remote that does not answer must not keep the house waiting."""
+    async def _clear_leftovers(self, volume: Volume) -> None:
+        """On its own: a remote that does not answer must keep neither the house nor another remote waiting."""
         while True:
             await asyncio.sleep(_LEFTOVERS_S)
             with contextlib.suppress(CkptdError):
-                await self.actions.retention.clear_leftovers()
+                await self.actions.retention.clear_leftovers(volume)
 
     async def _clear_staging(self) -> None:
         while True:

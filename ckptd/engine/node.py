@@ -64,8 +64,8 @@ class EngineNode:
         )  # fmt: skip
 
     async def runs(self, volume: str | None) -> list[RunReport]:
-        for one in [self._context.volume(volume)] if volume else self._context.volumes.values():
-            await self._refresh_all(one)
+        asked = [self._context.volume(volume)] if volume else self._context.volumes.values()
+        await asyncio.gather(*(self._refresh_all(one) for one in asked))
         return reporting.runs(await self._reconciler.look(), self._context.clock(), volume)
 
     async def _refresh_all(self, volume: Volume) -> None:

@@ -18,6 +18,9 @@ from ckptd.manifest.format import FORMAT_KEY
 
 KNOCK_S = (1.0, 15.0)
 """First and longest wait between two knocks; doubled in between."""
+SILENCE_S = 5.0
+"""So long a start waits for a remote's first answer."""
+SILENT = "it has not answered yet"
 PATIENCE_S = 1.0
 """So long a start waits for the manifests: there may be very many in a remote that this node is new to."""
 READING = "its checkpoints are being read for the first time"
@@ -35,49 +38,51 @@ class Reaching:
         self._context = context
         self._recognise = recognise
         self._chance = chance
-        self._reading: dict[str, asyncio.Task[None]] = {}
-        """By volume; a start does not wait for all of it."""
+        self._meeting: dict[str, asyncio.Task[None]] = {}
+        """By volume: first looks that a start did not wait for."""
 
     async def meet_all(self, *, restarted: bool) -> None:
         """At the first start a remote that can never work is an error; one that only does not answer now is not.
 
         Raises RemoteError, ConfigError, StateUnusable.
         """
-        for volume in self._context.volumes.values():
+        volumes = self._context.volumes.values()
+        for volume in volumes:
             await self._notice_another_remote(volume)
-            try:
-                await self._contact(volume)
-                await self._begin_reading(volume)
-            except RemoteError as error:
-                if not (error.retryable or restarted):
-                    raise
-                await self._not_met(volume, error)
+        await asyncio.gather(*(self._meet_first(volume, restarted=restarted) for volume in volumes))
 
-    async def _begin_reading(self, volume: Volume) -> None:
-        """Returns when all is read, or soon. Raises what `_read` raises by then."""
-        self._context.unmet[volume.name] = READING
-        reading = asyncio.create_task(self._read(volume), name=f"first look into {volume.remote.url}")
+    async def _meet_first(self, volume: Volume, *, restarted: bool) -> None:
+        """Returns when the remote is met, or soon: the others, and what lies here, can be served without it."""
         try:
-            done, _ = await asyncio.wait([reading], timeout=PATIENCE_S)
-        except asyncio.CancelledError:
-            reading.cancel()
-            raise
-        if done:
-            reading.result()
-            return
-        self._reading[volume.name] = reading
+            for step, patience, why in ((self._contact, SILENCE_S, SILENT), (self._read, PATIENCE_S, READING)):
+                self._context.unmet[volume.name] = why
+                task = asyncio.create_task(step(volume), name=f"first look into {volume.remote.url}")
+                try:
+                    done, _ = await asyncio.wait([task], timeout=patience)
+                except asyncio.CancelledError:
+                    task.cancel()
+                    raise
+                if not done:
+                    self._meeting[volume.name] = task
+                    self._context.spawn(self._meet_later(volume, task), f"first look into {volume.remote.url}")
+                    return
+                task.result()
+        except RemoteError as error:
+            if not (error.retryable or restarted):
+                raise
+            await self._not_met(volume, error)
 
-        async def followed() -> None:
-            try:
-                await reading
-            except CkptdError as error:
-                await self._not_met(volume, error)
-            finally:
-                reading.cancel()
-                del self._reading[volume.name]
-            self._context.wake()
-
-        self._context.spawn(followed(), f"first look into {volume.remote.url}")
+    async def _meet_later(self, volume: Volume, task: asyncio.Task[None]) -> None:
+        try:
+            await task
+            if volume.name in self._context.unmet:  # it was the contact that took so long
+                await self._read(volume)
+        except CkptdError as error:
+            await self._not_met(volume, error)
+        finally:
+            task.cancel()
+            del self._meeting[volume.name]
+        self._context.wake()
 
     async def run(self) -> None:
         """Uploads find out by themselves that a remote is back; but there may be nothing to upload."""
@@ -90,7 +95,7 @@ class Reaching:
         pause = shortest
         while True:
             await asyncio.sleep(pause * (0.5 + self._chance()))
-            if volume.name in self._reading or self._answers(volume):
+            if volume.name in self._meeting or self._answers(volume):
                 pause = shortest
                 continue
             pause = min(longest, pause * 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,15 @@ _MOVES_AT_A_TIME = 2
 """Demotions and promotions compete with the job for memory bandwidth."""
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    files: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Begun) -> Begun:
+        return Begun(self.files + other.files, self.bytes + other.bytes)
+
+
 @dataclass(slots=True)
 class View:
     """What the last look saw; reports and operations read it."""
@@ -71,12 +81,14 @@ class View:
 
 class Reconciler:
     def __init__(self, context: Context, actions: Actions, *, ahead: int) -> None:
-        """`ahead`: bytes of uploads that may be begun at a time."""
+        """`ahead`: bytes of uploads that may be begun at a time, of each volume."""
         self._context = context
         self._actions = actions
         self._ahead = ahead
         self._fullness = Fullness(context)
         self.view = View()
+        self._uploads: dict[str, Begun] = defaultdict(Begun)
+        """By volume, what is under way, counted anew for each plan."""
         self._seen_at = context.clock()
         self._tagging = Tagging(context)
 
@@ -149,6 +161,7 @@ class Reconciler:
         # Last, and nothing awaited from its rows to the plan: a move that ends in between would be counted nowhere.
         view = await self.look()
         seen = snapshot.take(context, view.units, pins, view.policies, begun)
+        self._count_uploads()
         for action in plan(seen, context.clock()):
             self._begin(action)
         async with context.changed:
@@ -174,7 +187,7 @@ class Reconciler:
     def _begin(self, action: Action) -> None:
         match action:
             case Upload(file, generation):
-                if self._may_upload():
+                if self._may_upload(file):
                     self._on_file(file, self._actions.upload(file, generation), uploading=True)
             case Demote(file, generation):
                 if self._moves() < _MOVES_AT_A_TIME:
@@ -198,10 +211,24 @@ class Reconciler:
             case Prune(volume, run, step):
                 self._on_unit((volume, run, step), self._actions.prune(volume, run, step))
 
-    def _may_upload(self) -> bool:
-        """Enough to keep every slot busy until the next look, and no more: what is begun keeps its place in the queue."""
-        uploads = [work for work in self._context.files.values() if work.uploading]
-        return len(uploads) < _UPLOADS_BEGUN and sum(work.size for work in uploads) < self._ahead
+    def _count_uploads(self) -> None:
+        self._uploads.clear()
+        for work in self._context.files.values():
+            if work.uploading:
+                self._uploads[work.volume] += Begun(1, work.size)
+
+    def _may_upload(self, file: int) -> bool:
+        """Enough to keep every slot busy until the next look, and no more: what is begun keeps its place in the queue. Of each
+        volume for itself: its remote may not let go of what was begun.
+        """
+        row = self._context.catalog.files.kept(file)
+        if row is None:
+            return False  # gone since the look
+        begun = self._uploads[row.volume]
+        if begun.files >= _UPLOADS_BEGUN or begun.bytes >= self._ahead:
+            return False
+        self._uploads[row.volume] = begun + Begun(1, row.size)
+        return True
 
     def _moves(self) -> int:
         return sum(work.moving_to is not None for work in self._context.files.values())
@@ -214,10 +241,11 @@ class Reconciler:
             work.close()
             return
         row = context.catalog.files.kept(file)
-        size = row.size if moving_to and row is not None else 0
+        size = row.size if (moving_to or uploading) and row is not None else 0
         key = file if uploading else move_of(file)
         task = context.spawn(self._guarded(key, work), f"file {file}")
-        context.files[file] = Running(task, uploading, moving_to, size, leaving)
+        volume = "" if row is None else row.volume
+        context.files[file] = Running(task, uploading, moving_to, size, leaving, volume=volume)
 
         def ended(_: object) -> None:
             running = context.files.get(file)

@@ -148,23 +148,21 @@ class Retention:
             context.deleting.difference_update(ordered)
         return sum(keys.values())
 
-    async def clear_leftovers(self) -> None:
-        """Deletes objects of ours that nothing describes any more, as far as their remotes answer. Raises RemoteError.
+    async def clear_leftovers(self, volume: Volume) -> None:
+        """Deletes objects of ours that nothing describes any more. Raises RemoteError.
 
         A key that a present file will be (or was) sent to again, or that a manifest describes by now, is no leftover;
         uploads keep off keys that are being deleted. What `remove_remote` is just deleting is left to it.
         """
-        for volume in self._context.volumes.values():
-            if volume.name in self._context.unmet:
-                continue
-            if not await self._context.catalog.manifests.leftovers(volume.name, limit=1):
-                continue
+        if volume.name in self._context.unmet:
+            return
+        if await self._context.catalog.manifests.leftovers(volume.name, limit=1):
             await self._context.known.refresh(volume)  # another node may have committed objects under these keys
             after = ""
             while listed := await self._context.catalog.manifests.leftovers(volume.name, after=after):
                 after = listed[-1]
                 await self._clear(volume, [key for key in listed if key not in self._context.deleting])
-        await self._end_orphaned_uploads()
+        await self._end_orphaned_uploads(volume)
 
     async def _clear(self, volume: Volume, keys: Sequence[str]) -> None:
         context = self._context
@@ -179,13 +177,12 @@ class Retention:
             context.deleting.difference_update(free)
         await context.catalog.manifests.cleared(volume.name, keys)
 
-    async def _end_orphaned_uploads(self) -> None:
+    async def _end_orphaned_uploads(self, volume: Volume) -> None:
         """Uploads of contents that went while nobody could tell the store: the daemon was killed, or the remote away."""
         context = self._context
         for key in await context.catalog.journal.keys():
             kind, file, *rest = key.split("/")
-            volume = context.volumes.get(rest[-1]) if rest else None
-            if kind == "up" and volume is not None and int(file) not in context.files:
+            if kind == "up" and rest and rest[-1] == volume.name and int(file) not in context.files:
                 row = await context.catalog.files.get(int(file))
                 if row is None or row.upload_key != key:
                     await context.transfers.abandon(volume.remote, key)

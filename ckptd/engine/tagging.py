@@ -166,16 +166,17 @@ class Tagging:
 
     async def run(self) -> None:
         """Sends what had to wait, for as long as the daemon serves."""
+        async with asyncio.TaskGroup() as group:
+            for volume in self._context.volumes.values():
+                group.create_task(self._keep_sending(volume))
+
+    async def _keep_sending(self, volume: Volume) -> None:
         while True:
             await asyncio.sleep(_LATER_S)
             with contextlib.suppress(CkptdError):
-                await self._send_waiting()
-
-    async def _send_waiting(self) -> None:
-        for row in await self._context.catalog.tags.all():
-            volume = self._context.volumes.get(row.volume)
-            if row.etag is None and volume is not None and volume.name not in self._context.unmet:
-                await self._send(volume, row.run, row.name)
+                for row in await self._context.catalog.tags.all():
+                    if row.etag is None and row.volume == volume.name and volume.name not in self._context.unmet:
+                        await self._send(volume, row.run, row.name)
 
 
 def _report(row: TagRow) -> TagReport:

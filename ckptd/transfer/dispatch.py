@@ -35,6 +35,8 @@ class Turn:
 
     priority: int
     ticket: int
+    remote: str
+    """Its name: slots are shared among remotes."""
 
 
 class Dispatcher:
@@ -93,7 +95,7 @@ class Dispatcher:
                 return answer
 
     def _slot(self, turn: Turn | None) -> AbstractAsyncContextManager[None]:
-        return self._slots.held(turn.priority, turn.ticket) if turn else nullcontext()
+        return self._slots.held(turn.priority, turn.ticket, turn.remote) if turn else nullcontext()
 
     def _is_final(self, refusal: Refusal, failures: int, tries: int | None) -> bool:
         limit = self._backoff.tries if tries is None else tries

@@ -41,11 +41,13 @@ class Mover:
         self._registry = Registry()
         self._pacer = Pacer(0)
         self._tasks: dict[int, Task] = {}
-        self._lanes = {
-            calls.Lane.PARTS: ThreadPoolExecutor(threads, "part"),
-            calls.Lane.CONTROL: ThreadPoolExecutor(CONTROL_THREADS, "control"),
-            calls.Lane.LOCAL: ThreadPoolExecutor(LOCAL_THREADS, "local"),
+        self._threads = {
+            calls.Lane.PARTS: threads,
+            calls.Lane.CONTROL: CONTROL_THREADS,
+            calls.Lane.LOCAL: LOCAL_THREADS,
         }
+        self._lanes: dict[tuple[calls.Lane, str], ThreadPoolExecutor] = {}
+        """Each remote has its own: what hangs in one that does not answer must not keep others from theirs."""
 
     def serve(self) -> None:
         """Until the worker closes its end."""
@@ -69,12 +71,19 @@ class Mover:
                 return
             task = Task(self._pacer, lambda count: self._send({"id": number, "bytes": count}))
             self._tasks[number] = task
-            self._lanes[call.lane].submit(self._work, number, call, task)
+            self._lane(call).submit(self._work, number, call, task)
         elif "cancel" in frame:
             if found := self._tasks.get(frame["cancel"]):
                 found.cancel()
         else:
             self._pacer.set_rate(frame["rate"])
+
+    def _lane(self, call: calls.Call[Any]) -> ThreadPoolExecutor:
+        remote = getattr(call, "remote", None)
+        key = call.lane, "" if remote is None else remote.name
+        if key not in self._lanes:  # threads are only started as they are needed
+            self._lanes[key] = ThreadPoolExecutor(self._threads[call.lane], f"{call.lane}-{key[1]}")
+        return self._lanes[key]
 
     def _work(self, number: int, call: calls.Call[Any], task: Task) -> None:
         try:

@@ -1,22 +1,31 @@
-"""The parts in flight over all files: a semaphore whose waiters have an order."""
+"""The parts in flight over all files: a semaphore whose waiters have an order, and which no remote can take whole."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+_Waiter = tuple[int, int, int, asyncio.Future[None]]
+"""Minus the priority, ticket, order of coming: sorts by who goes first."""
+
 
 class Slots:
-    """`limit` holders at a time. Larger priority first; among equals the smaller ticket: the older transfer is finished
-    before a younger one takes part, so that its bytes are safe sooner.
+    """`limit` holders at a time. Larger priority first; among equals the remote with the fewest holders; of one remote the
+    smaller ticket: the older transfer is finished before a younger one takes part, so that its bytes are safe sooner.
+
+    Each remote at work has its equal part of `limit` for certain: it gets that even while others hold all of them. One that
+    has stopped answering holds its slots until its time-outs, and nobody must wait for those; so for as long as it takes,
+    there may be up to twice as many holders as `limit` (and a few more with many remotes).
     """
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
-        self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
+        self._limit = limit
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, list[_Waiter]] = {}
         self._tickets = count()
         self._order = count()
 
@@ -25,34 +34,55 @@ class Slots:
 
     @property
     def free(self) -> int:
-        return self._free
+        return max(0, self._limit - self._held.total())
 
     @asynccontextmanager
-    async def held(self, priority: int, ticket: int) -> AsyncIterator[None]:
-        await self._acquire(priority, ticket)
+    async def held(self, priority: int, ticket: int, remote: str = "") -> AsyncIterator[None]:
+        await self._acquire(priority, ticket, remote)
         try:
             yield
         finally:
-            self._release()
+            self._release(remote)
 
-    async def _acquire(self, priority: int, ticket: int) -> None:
-        if self._free:
-            self._free -= 1
-            return
+    async def _acquire(self, priority: int, ticket: int, remote: str) -> None:
         turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-priority, ticket, next(self._order), turn))
+        heapq.heappush(self._waiting.setdefault(remote, []), (-priority, ticket, next(self._order), turn))
+        self._hand_out()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was handed to us in the same moment
-                self._release()
+                self._release(remote)
             turn.cancel()
             raise
 
-    def _release(self) -> None:
-        while self._waiting:
-            turn = heapq.heappop(self._waiting)[-1]
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+    def _release(self, remote: str) -> None:
+        self._held[remote] -= 1
+        if not self._held[remote]:
+            del self._held[remote]
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while (remote := self._next()) is not None:
+            turn = heapq.heappop(self._waiting[remote])[-1]
+            self._held[remote] += 1
+            turn.set_result(None)
+
+    def _next(self) -> str | None:
+        """Whose waiter goes next; None while all have to wait."""
+        self._drop_cancelled()
+        if not self._waiting:
+            return None
+        part = max(1, self._limit // len(self._held.keys() | self._waiting.keys()))
+        if self._held.total() < self._limit:
+            among = list(self._waiting)
+        else:
+            among = [remote for remote in self._waiting if self._held[remote] < part]
+        return min(among, key=lambda remote: (self._waiting[remote][0][0], self._held[remote]), default=None)
+
+    def _drop_cancelled(self) -> None:
+        for remote, waiting in list(self._waiting.items()):
+            while waiting and waiting[0][-1].done():
+                heapq.heappop(waiting)
+            if not waiting:
+                del self._waiting[remote]

@@ -156,7 +156,7 @@ class Transfers:
             part_size = part_size_for(
                 stamp.size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
             )
-            turn = Turn(priority, self._slots.ticket())
+            turn = Turn(priority, self._slots.ticket(), remote.name)
             offer = Offer(reuse if self._reuse else None, remote.name, self._copies)
             job = UploadJob(remote, key, path, stamp, journal_key, part_size, turn, progress, offer)
             return await self._uploads.run(job)
@@ -178,7 +178,7 @@ class Transfers:
         other error it is gone. Raises NoRoom before the first byte moves, IntegrityError, RemoteError.
         """
         with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
-            turn = Turn(priority, self._slots.ticket())
+            turn = Turn(priority, self._slots.ticket(), remote.name)
             job = DownloadJob(remote, key, checksums, turn, progress)
             await self._downloads.run(job, staged, journal_key)
 
@@ -187,12 +187,12 @@ class Transfers:
     ) -> None:
         """Reads every byte back. IntegrityError names key and part; also when the object is gone or of another size."""
         with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
-            turn = Turn(VERIFY_PRIORITY, self._slots.ticket())
+            turn = Turn(VERIFY_PRIORITY, self._slots.ticket(), remote.name)
             await self._downloads.verify(DownloadJob(remote, key, checksums, turn, progress))
 
     async def check_remote_part(self, remote: Remote, key: str, checksums: Checksums, part: Part) -> None:
         """Reads one part back, behind everything else. IntegrityError when it has other bytes or is gone, RemoteError."""
-        turn = Turn(SCRUB_PRIORITY, self._slots.ticket())
+        turn = Turn(SCRUB_PRIORITY, self._slots.ticket(), remote.name)
         call = calls.CheckPart(remote, key, part.number, part.offset, part.length, checksums.parts[part.number - 1])
         with spoken(_object(remote, key)):
             await self._ask(call, remote=remote.name, turn=turn)

@@ -156,6 +156,40 @@ class TestTurns:
         assert got.is_set()
         assert slots.free == 1
 
+    async def test_a_remote_that_holds_everything_and_never_lets_go_stops_no_other(self):
+        slots, dead = Slots(4), asyncio.Event()
+
+        async def hang() -> None:
+            async with slots.held(100, 0, "dead"):
+                await dead.wait()
+
+        hanging = [asyncio.create_task(hang()) for _ in range(10)]
+        await asyncio.sleep(0)
+        assert slots.free == 0
+        at_once = 0
+        for _ in range(3):
+            async with asyncio.timeout(5), slots.held(0, 1, "well"), slots.held(0, 1, "well"):
+                at_once += 2
+                third = asyncio.create_task(slots.held(0, 2, "well").__aenter__())
+                await asyncio.sleep(0)
+                assert not third.done()  # its part is two of four
+                third.cancel()
+        assert at_once == 6
+        dead.set()
+        await asyncio.gather(*hanging)
+        assert slots.free == 4
+
+    async def test_remotes_at_work_take_turns_whoever_came_first(self):
+        slots, order = Slots(2), []
+
+        async def part(remote: str, ticket: int) -> None:
+            async with slots.held(0, ticket, remote):
+                order.append(remote)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(part("first", 0) for _ in range(20)), *(part("second", 1) for _ in range(20)))
+        assert abs(order[:20].count("first") - 10) <= 2
+
     async def test_side_by_side_keeps_its_width_and_ends_at_the_failure_that_says_most(self):
         running = most = 0
 
