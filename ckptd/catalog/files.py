@@ -327,6 +327,31 @@ class Files:
                 "UPDATE files SET defect = ? WHERE id = ? AND generation = ?", (defect, file, generation)
             )
 
+    async def sent(self, files: Sequence[tuple[FileRow, Checksums, CopyRow]]) -> list[FileRow]:
+        """Records what was sent of many files at once; returns those that were renamed or rewritten meanwhile."""
+        async with self._db.transaction():
+            now = await self.by_ids([row.id for row, _, _ in files])
+            as_sent = [
+                (row, sums, copy)
+                for row, sums, copy in files
+                if (found := now.get(row.id)) and (found.path, found.generation) == (row.path, row.generation)
+            ]
+            self._stale_ids.update(row.id for row, _, _ in as_sent)
+            await self._db.write_many(
+                "UPDATE files SET part_size = ?, parts = ?, crc = ? WHERE id = ?",
+                [(sums.part_size, pack_parts(sums.parts), pack_crc(sums.whole), row.id) for row, sums, _ in as_sent],
+            )
+            await self._db.write_many(
+                "INSERT OR REPLACE INTO copies (file, place, generation, location, inode, mtime_ns, etag)"
+                " VALUES (?,?,?,?,?,?,?)",
+                [
+                    (row.id, c.place, c.generation, os.fsencode(c.location), c.inode, c.mtime_ns, c.etag)
+                    for row, _, c in as_sent
+                ],
+            )
+        kept = {row.id for row, _, _ in as_sent}
+        return [row for row, _, _ in files if row.id not in kept]
+
     async def put_copy(self, file: int, copy: CopyRow) -> bool:
         """Records a whole copy, if its generation is still the present one. Returns whether it was."""
         async with self._db.transaction():

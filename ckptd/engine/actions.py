@@ -23,6 +23,7 @@ class Actions:
         self.moving = Moving(context, self.hydrating)
         self.retention = Retention(context, self.moving)
         self.upload = self.uploading.upload
+        self.upload_several = self.uploading.upload_several
         self.demote = self.moving.demote
         self.promote = self.moving.promote
         self.evict = self.moving.evict

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from ckptd.catalog import FileRow, UnitName
 from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
@@ -16,7 +18,7 @@ from ckptd.engine.known import Committed
 from ckptd.engine.matching import matches
 from ckptd.engine.mending import good_here
 from ckptd.engine.unit import Unit
-from ckptd.engine.units import assemble_units
+from ckptd.engine.units import MANY_ROWS, assemble_units
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.manifest import Manifest, ManifestEntry
@@ -47,10 +49,9 @@ class Committing:
         rows = [row for row in unit.mine if not locate(row.path).temporary and row.id not in unit.aside]
         if not all(row.durable for row in rows):
             return
-        for row in rows:
-            self._untouched(row)
+        await asyncio.to_thread(_all_untouched, rows)
         await still_there(context, volume, rows)
-        manifest = self._manifest(unit, rows, run, step)
+        manifest = await asyncio.to_thread(self._manifest, unit, rows, run, step)
         described = {entry.key for entry in manifest.entries}
         context.committing |= described
         try:
@@ -106,25 +107,18 @@ class Committing:
         grouped = await context.catalog.files.by_unit()
         rows = {unit: its for unit, its in grouped.items() if unit[:2] == (volume.name, run)}
         known = context.known.units(volume.name, run)
-        units = assemble_units(
-            rows, known, {(volume.name, run): policy}, context.clock(), before, node=context.node,
-            launches=context.launches, withdrawn=context.known.withdrawn(),
+        derive = partial(
+            assemble_units, rows, known, {(volume.name, run): policy}, context.clock(), before, node=context.node,
+            launches=dict(context.launches), withdrawn=dict(context.known.withdrawn()),
         )  # fmt: skip
+        many = sum(map(len, rows.values())) > MANY_ROWS
+        units = await asyncio.to_thread(derive) if many else derive()
         return next((unit for unit in units if unit.step == step), None)
 
     def _copied(self, rows: Sequence[FileRow]) -> int:
         """Bytes of these files that were not sent, because the remote held them."""
         told = [(row, self._context.copied.pop(row.id, None)) for row in rows]
         return sum(each[1] for row, each in told if each is not None and each[0] == row.generation)
-
-    @staticmethod
-    def _untouched(row: FileRow) -> None:
-        copy = row.local()
-        if copy is None:
-            return
-        found = looking.find(copy.location)
-        if found is None or found.stamp != row.stamp(copy) or has_writer(copy.location):
-            raise SourceChanged(f"{row.path} is being written again")
 
     def _manifest(self, unit: Unit, rows: Sequence[FileRow], run: str, step: int) -> Manifest:
         context, part = self._context, unit.part
@@ -191,6 +185,17 @@ class Committing:
             "info", "checkpoint.uncommitted", f"{run}@{step} was written again: no longer offered until it is durable anew",
             volume=volume_name, run=run, step=step,
         )  # fmt: skip
+
+
+def _all_untouched(rows: Iterable[FileRow]) -> None:
+    """Raises SourceChanged."""
+    for row in rows:
+        copy = row.local()
+        if copy is None:
+            continue
+        found = looking.find(copy.location)
+        if found is None or found.stamp != row.stamp(copy) or has_writer(copy.location):
+            raise SourceChanged(f"{row.path} is being written again")
 
 
 def _ready(unit: Unit) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 
 from ckptd.catalog import CopyRow, FileRow
@@ -27,6 +27,9 @@ from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.tiers.attributes import write_origin
 from ckptd.tiers.lease import has_writer
+
+_IN_ONE_TURN = 200
+"""Files looked at before the rest of the daemon has its turn: some ms."""
 
 
 class Observer:
@@ -82,13 +85,13 @@ class Observer:
             return
         rows = await self._files.at_paths(self._volume.name, paths)
         now = self._context.clock()
-        seen = {path: looking.find(self._volume.locate(path)) for path in paths}
+        seen = {path: looking.find(self._volume.locate(path)) async for path in _in_turns(paths)}
         objects = {path: file for path, found in seen.items() if (file := self._object(found)) is not None}
         behind = await self._files.by_ids(list(objects.values()))
         named: set[int] = set()
         new: list[NewContent] = []
-        for path, found in seen.items():
-            row = rows.get(path)
+        async for path in _in_turns(seen):
+            row, found = rows.get(path), seen[path]
             if found is None:
                 continue
             if (file := objects.get(path)) is not None:
@@ -313,7 +316,7 @@ class Observer:
         rows = {row.path: row for row in await self._files.under(self._volume.name, root)}
         now = self._context.clock()
         changed = []
-        for path in paths:
+        async for path in _in_turns(paths):
             found = looking.find(self._volume.locate(path))
             if found is not None and not looking.same(rows.get(path), self._volume, found, now, certain=True):
                 changed.append(path)
@@ -342,6 +345,14 @@ class Observer:
             await self._files.grew(sizes)
         if closed:
             await self._settle(closed)
+
+
+async def _in_turns(paths: Iterable[str]) -> AsyncIterator[str]:
+    """Others have their turn now and then: looking at 100,000 files takes seconds."""
+    for number, path in enumerate(paths, start=1):
+        yield path
+        if number % _IN_ONE_TURN == 0:
+            await asyncio.sleep(0)
 
 
 async def _read(path: str, found: looking.Found, content: Callable[[], NewContent]) -> NewContent:

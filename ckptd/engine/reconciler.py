@@ -1,8 +1,9 @@
 """The loop: look, plan, act, wait for news.
 
 Concurrency: everything runs on one event loop. A look reads rows and running work without awaiting in between more than the
-catalog's reads; actions check their file's generation again in the transaction that records their outcome, so a change
-between look and record makes the record void, never wrong. Only this loop starts actions, and it never starts two on a file.
+catalog's reads; what follows from very many rows is derived in a thread, from a copy of the running work of that moment.
+Actions check their file's generation again in the transaction that records their outcome, so a change between look and record
+makes the record void, never wrong. Only this loop starts actions, and it never starts two on a file.
 """
 
 from __future__ import annotations
@@ -10,49 +11,54 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import structlog
 
-from ckptd.catalog import FileRow, UnitName
+from ckptd.catalog import FileRow, PinRow, UnitName
 from ckptd.domain.errors import Busy, CkptdError, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.engine import snapshot
 from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context, Running
 from ckptd.engine.fullness import Fullness
+from ckptd.engine.grouping import grouped
+from ckptd.engine.known import Committed, UnitKey
 from ckptd.engine.policies import effective
 from ckptd.engine.protecting import protect
 from ckptd.engine.retries import move_of
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.unit import Unit, skipped
-from ckptd.engine.units import assemble_units
+from ckptd.engine.units import MANY_ROWS, assemble_units
 from ckptd.policy.actions import Abandon, Action, Commit, Demote, Evict, Promote, Prune, Uncommit, Upload
 from ckptd.policy.plan import plan
 from ckptd.policy.policy import Policy
+from ckptd.policy.snapshot import Snapshot
 
 log = structlog.get_logger()
 
+Answer = TypeVar("Answer")
 Work = Coroutine[Any, Any, None]
 
 _LONGEST_WAIT_S = 5.0
 _GATHER_S = 0.02
 """News come in bursts: a file closed is mostly followed by the next one of its checkpoint opened."""
 _UPLOADS_BEGUN = 256
-"""Files whose upload is begun at a time, at most."""
+"""Uploads that are begun at a time, at most: of a file, or of a group of small ones."""
+_LONGEST_PAUSE_S = 3.0
 _MOVES_AT_A_TIME = 2
 """Demotions and promotions compete with the job for memory bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    files: int = 0
+    tasks: int = 0
     bytes: int = 0
 
     def __add__(self, other: Begun) -> Begun:
-        return Begun(self.files + other.files, self.bytes + other.bytes)
+        return Begun(self.tasks + other.tasks, self.bytes + other.bytes)
 
 
 @dataclass(slots=True)
@@ -91,6 +97,8 @@ class Reconciler:
         """By volume, what is under way, counted anew for each plan."""
         self._seen_at = context.clock()
         self._tagging = Tagging(context)
+        self._looking = asyncio.Lock()
+        """Held while a view is made: an older one never replaces a newer one."""
 
     async def run(self) -> None:
         while True:
@@ -103,7 +111,7 @@ class Reconciler:
                 await asyncio.sleep(1.0)
             took = time.monotonic() - begun
             # A look at many files is not free: leave half of the time to the rest of the daemon.
-            await asyncio.sleep(min(took, 0.5))
+            await asyncio.sleep(min(took, _LONGEST_PAUSE_S))
             try:
                 async with asyncio.timeout(self._wait()):
                     await self._context.wake_event.wait()
@@ -120,6 +128,12 @@ class Reconciler:
 
     async def look(self) -> View:
         """Derives everything anew."""
+        async with self._looking:
+            await self._derived(lambda _context, _view: None)
+        return self.view
+
+    async def _derived(self, then: Callable[[Context, View], Answer]) -> Answer:
+        """Looks, and asks `then` what follows from it and from the running work of the same moment."""
         context = self._context
         now = context.clock()
         if now < self._seen_at - 1.0:
@@ -127,8 +141,8 @@ class Reconciler:
         self._seen_at = now
         patterns = {name: await context.catalog.wishes.policies(name) for name in context.volumes}
         tags = await self._tagging.by_unit()
-        grouped = await context.catalog.files.by_unit()
-        rows = {unit: its for unit, its in grouped.items() if unit[0] in context.volumes}
+        grouped_rows = await context.catalog.files.by_unit()
+        rows = {unit: its for unit, its in grouped_rows.items() if unit[0] in context.volumes}
         known = [item for item in context.known.units() if item[0][0] in context.volumes]
         runs = {unit[:2] for unit in rows} | {key[:2] for key, _ in known}
         policies = {
@@ -136,20 +150,38 @@ class Reconciler:
         }
         # The same objects where nothing changed: comparing thousands of units' policies is quicker then.
         policies = {run: old if (old := self.view.policies.get(run)) == new else new for run, new in policies.items()}
-        units = assemble_units(
-            rows,
-            known,
-            policies,
-            now,
-            self.view.by_name,
-            node=context.node,
-            launches=context.launches,
-            withdrawn=context.known.withdrawn(),
-        )
-        self.view = View(units, policies, now, {unit.key: unit for unit in units})
+        before = self.view.by_name
         roots = {volume.name: (volume.path, volume.root) for volume in context.volumes.values()}
-        protect(self.view.units, tags, context.flushed, roots)
-        return self.view
+        launches, withdrawn = dict(context.launches), context.known.withdrawn()
+
+        def derive(context: Context) -> tuple[View, Answer]:
+            units = assemble_units(
+                rows, known, policies, now, before, node=context.node, launches=launches, withdrawn=withdrawn
+            )
+            protect(units, tags, context.flushed, roots)
+            view = View(units, policies, now, {unit.key: unit for unit in units})
+            return view, then(context, view)
+
+        if self._much(rows, dict(known)):
+            self.view, answer = await asyncio.to_thread(derive, _as_it_is(context))
+        else:
+            self.view, answer = derive(context)
+        return answer
+
+    def _much(self, rows: Mapping[UnitName, Sequence[FileRow]], known: Mapping[UnitKey, Committed]) -> bool:
+        """Whether there are many rows in units that something happens to."""
+        kept, before = self._context.catalog.files.kept, self.view.by_name
+        busy = {row.unit for file in self._context.files if (row := kept(file)) is not None}
+        count = sum(
+            len(its)
+            for name, its in rows.items()
+            if name in busy
+            or (old := before.get(name)) is None
+            or old.rows is not its
+            or old.committed is not known.get(name)
+            or old.wake_at is not None
+        )
+        return count > MANY_ROWS
 
     async def reconcile(self) -> None:
         context = self._context
@@ -158,12 +190,14 @@ class Reconciler:
         begun = frozenset(
             int(key.split("/")[1]) for key in await context.catalog.journal.keys() if key.startswith("up/")
         )
-        # Last, and nothing awaited from its rows to the plan: a move that ends in between would be counted nowhere.
-        view = await self.look()
-        seen = snapshot.take(context, view.units, pins, view.policies, begun)
-        self._count_uploads()
-        for action in plan(seen, context.clock()):
-            self._begin(action)
+        async with self._looking:
+            # Last, and nothing awaited from its rows to the plan: a move that ends in between would be counted nowhere.
+            seen, actions = await self._derived(lambda context, view: _planned(context, view, pins, begun))
+        uploads = [action for action in actions if isinstance(action, Upload)]
+        for action in actions:
+            if not isinstance(action, Upload):
+                self._begin(action)
+        self._begin_uploads(uploads, begun)
         async with context.changed:
             context.changed.notify_all()
         await self._fullness.look(seen)
@@ -186,9 +220,6 @@ class Reconciler:
 
     def _begin(self, action: Action) -> None:
         match action:
-            case Upload(file, generation):
-                if self._may_upload(file):
-                    self._on_file(file, self._actions.upload(file, generation), uploading=True)
             case Demote(file, generation):
                 if self._moves() < _MOVES_AT_A_TIME:
                     self._on_file(file, self._actions.demote(file, generation), moving_to=Place.NVME)
@@ -211,23 +242,37 @@ class Reconciler:
             case Prune(volume, run, step):
                 self._on_unit((volume, run, step), self._actions.prune(volume, run, step))
 
+    def _begin_uploads(self, uploads: Sequence[Upload], begun: Collection[int]) -> None:
+        self._count_uploads()
+        singly = self._actions.uploading.singly
+        kept = self._context.catalog.files.kept
+        for group in grouped(uploads, kept, lambda file: file not in singly and file not in begun):
+            rows = [row for upload in group if (row := kept(upload.file)) is not None]
+            if not rows or not self._may_upload(rows):
+                continue
+            if len(group) == 1:
+                file, generation = group[0].file, group[0].generation
+                self._on_file(file, self._actions.upload(file, generation), uploading=True)
+            else:
+                self._on_group({upload.file: upload.generation for upload in group})
+
     def _count_uploads(self) -> None:
         self._uploads.clear()
+        counted: set[object] = set()
         for work in self._context.files.values():
             if work.uploading:
-                self._uploads[work.volume] += Begun(1, work.size)
+                self._uploads[work.volume] += Begun(int(work.task not in counted), work.size)
+                counted.add(work.task)
 
-    def _may_upload(self, file: int) -> bool:
+    def _may_upload(self, rows: Sequence[FileRow]) -> bool:
         """Enough to keep every slot busy until the next look, and no more: what is begun keeps its place in the queue. Of each
-        volume for itself: its remote may not let go of what was begun.
+        volume for itself: its remote may not let go of what was begun. `rows`: of one volume, that go together.
         """
-        row = self._context.catalog.files.kept(file)
-        if row is None:
-            return False  # gone since the look
-        begun = self._uploads[row.volume]
-        if begun.files >= _UPLOADS_BEGUN or begun.bytes >= self._ahead:
+        volume = rows[0].volume
+        begun = self._uploads[volume]
+        if begun.tasks >= _UPLOADS_BEGUN or begun.bytes >= self._ahead:
             return False
-        self._uploads[row.volume] = begun + Begun(1, row.size)
+        self._uploads[volume] = begun + Begun(1, sum(row.size for row in rows))
         return True
 
     def _moves(self) -> int:
@@ -243,7 +288,7 @@ class Reconciler:
         row = context.catalog.files.kept(file)
         size = row.size if (moving_to or uploading) and row is not None else 0
         key = file if uploading else move_of(file)
-        task = context.spawn(self._guarded(key, work), f"file {file}")
+        task = context.spawn(self._guarded((key,), work), f"file {file}")
         volume = "" if row is None else row.volume
         context.files[file] = Running(task, uploading, moving_to, size, leaving, volume=volume)
 
@@ -255,9 +300,30 @@ class Reconciler:
 
         task.add_done_callback(ended)
 
+    def _on_group(self, files: dict[int, int]) -> None:
+        context = self._context
+        free = {file: generation for file, generation in files.items() if file not in context.files}
+        if not free:
+            return
+        task = context.spawn(self._guarded(tuple(free), self._actions.upload_several(free)), f"{len(free)} files")
+        for file in free:
+            if (row := context.catalog.files.kept(file)) is not None:
+                context.files[file] = Running(task, uploading=True, size=row.size, volume=row.volume)
+
+        def ended(_: object) -> None:
+            for file in free:
+                if (running := context.files.get(file)) is not None and running.task is task:
+                    del context.files[file]
+            context.wake()
+
+        task.add_done_callback(ended)
+
     def _on_unit(self, key: tuple[str, str, int | None], work: Work) -> None:
         context = self._context
-        task = context.spawn(self._guarded(key, work), f"unit {key}")
+        if key in context.busy_units:  # since the look
+            work.close()
+            return
+        task = context.spawn(self._guarded((key,), work), f"unit {key}")
         context.busy_units[key] = task
 
         def ended(_: object) -> None:
@@ -266,20 +332,39 @@ class Reconciler:
 
         task.add_done_callback(ended)
 
-    async def _guarded(self, key: object, work: Work) -> None:
+    async def _guarded(self, keys: tuple[object, ...], work: Work) -> None:
         """Runs an action; a failure is remembered and tried again later, it never ends the engine."""
-        retries, now = self._context.retries, self._context.clock
+        retries, now, what = self._context.retries, self._context.clock, keys[0]
+
+        def failed(**first: float) -> float:
+            return max(retries.failed(key, now(), **first) for key in keys)
+
         try:
             await work
-            retries.succeeded(key)
+            for key in keys:
+                retries.succeeded(key)
         except (SourceChanged, Busy):
-            retries.failed(key, now(), first_s=0.2)
+            failed(first_s=0.2)
         except RemoteError as error:
-            at = retries.failed(key, now())
-            log.warning("remote.failed", work=str(key), error=error.message, again_in_s=round(at - now(), 1))
+            log.warning("remote.failed", work=str(what), error=error.message, again_in_s=round(failed() - now(), 1))
         except CkptdError as error:
-            retries.failed(key, now())
-            await self._context.event("error", "work.failed", error.message, hint=error.hint, work=key)
+            failed()
+            await self._context.event("error", "work.failed", error.message, hint=error.hint, work=what)
         except OSError as error:
-            retries.failed(key, now())
-            await self._context.event("error", "work.failed", f"{error.filename or key}: {error.strerror}", work=key)
+            failed()
+            await self._context.event("error", "work.failed", f"{error.filename or what}: {error.strerror}", work=what)
+
+
+def _as_it_is(context: Context) -> Context:
+    """Of this moment, for a thread: what goes on meanwhile is not in it."""
+    return replace(
+        context, files=dict(context.files), busy_units=dict(context.busy_units), retries=context.retries.copy(),
+        flushed=context.flushed.copy(),
+    )  # fmt: skip
+
+
+def _planned(
+    context: Context, view: View, pins: Sequence[PinRow], begun: frozenset[int]
+) -> tuple[Snapshot, tuple[Action, ...]]:
+    seen = snapshot.take(context, view.units, pins, view.policies, begun)
+    return seen, plan(seen, context.clock())

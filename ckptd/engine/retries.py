@@ -39,6 +39,9 @@ class Retries:
     def count(self, key: object) -> int:
         return self._failures.get(key, (0, 0.0))[0]
 
+    def copy(self) -> Retries:
+        return Retries(dict(self._failures))
+
     def clear(self) -> None:
         """Everything may be tried at once: a user asked for it."""
         self._failures = {key: (count, 0.0) for key, (count, _) in self._failures.items()}

@@ -22,6 +22,9 @@ from ckptd.layouts.names import is_light, kind_of
 from ckptd.policy.policy import Policy
 from ckptd.policy.timeline import Written, superseded
 
+MANY_ROWS = 2000
+"""What follows from more takes longer (40 us each) than others should have to wait: it is derived in a thread."""
+
 _NONE_WENT: Mapping[str, Withdrawal] = {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.domain.errors import SourceChanged
@@ -14,6 +14,7 @@ from ckptd.engine.matching import matches
 from ckptd.engine.reusing import Reusing
 from ckptd.engine.volume import Volume
 from ckptd.manifest.format import FORMAT_KEY
+from ckptd.transfer.transfers import Small
 
 
 class Uploading:
@@ -24,6 +25,8 @@ class Uploading:
         self._reusing = Reusing(context.known)
         self.sent: dict[int, int] = {}
         """Bytes of running uploads that have left, by file."""
+        self.singly: set[int] = set()
+        """Files that are to go by themselves, because with others something came in between."""
 
     async def upload(self, file: int, generation: int) -> None:
         """Sends the file's content, if it still is this generation; records it as durable once the store confirmed it.
@@ -55,9 +58,44 @@ class Uploading:
         finally:
             self.sent.pop(file, None)
         await self._record(volume, row, key, uploaded.etag, uploaded.checksums)
+        self.singly.discard(file)
         context.copied.pop(file, None)
         if uploaded.copied:
             context.copied[file] = generation, uploaded.copied
+
+    async def upload_several(self, wanted: Mapping[int, int]) -> None:
+        """The same of many small files of one volume, given by id with their generation.
+
+        What does not go at once is left to `upload`, which tries again and says what is wrong. Raises CkptdError.
+        """
+        context = self._context
+        self.singly.update(wanted)  # unless all goes well
+        rows = await context.catalog.files.by_ids(list(wanted))
+        fit = [row for row in rows.values() if row.generation == wanted[row.id] and not row.durable]
+        files: list[tuple[FileRow, Small]] = []
+        for row in fit:
+            volume, copy, key = context.volumes[row.volume], row.local(), key_of(row.path)
+            context.require_met(volume.name)
+            again = row.checksums is not None  # what was read before is compared with what is sent
+            if copy is None or again or await self._described_otherwise(volume, row) or key in context.deleting:
+                continue
+            files.append((row, Small(key, copy.location, row.stamp(copy))))
+        if not files:
+            return
+        volume = context.volumes[files[0][0].volume]
+        try:
+            uploaded = await context.transfers.upload_several(volume.remote, [small for _, small in files])
+        except asyncio.CancelledError:
+            await context.catalog.manifests.leave(volume.name, [small.key for _, small in files])
+            raise
+        done = [
+            (row, sent.checksums, CopyRow(Place.REMOTE, row.generation, small.key, etag=sent.etag))
+            for (row, small), sent in zip(files, uploaded, strict=True)
+            if sent is not None
+        ]
+        changed = await context.catalog.files.sent(done)
+        await context.catalog.manifests.leave(volume.name, [key_of(row.path) for row in changed])
+        self.singly.difference_update({row.id for row, _, _ in done} - {row.id for row in changed})
 
     def _counting(self, file: int) -> Callable[[int], None]:
         self.sent[file] = 0

@@ -22,6 +22,8 @@ _KEPT = frozenset({
 UNFINISHED = re.compile(r"(?P<name>.+)[-.]unfinished")
 """NeMo: stands beside a checkpoint while it is saved, and is empty."""
 
+_HINT = re.compile(r"te?mp|part|incomplete|inprogress|lock|unfinished|~$", re.IGNORECASE)
+"""In all that the others below match: a checkpoint may have 100,000 files, and most names have nothing of it."""
 _WORD = re.compile(r"(?:^|[-_.])tmp(?=[-_.]|\d*$)", re.IGNORECASE)
 _MKSTEMP = re.compile(r"tmp[a-z0-9_]{8}")  # Python's tempfile
 _SUFFIX = re.compile(r"(?:\.(?:part|partial|incomplete|inprogress|temp|lock-tmp|__lock)|~)$", re.IGNORECASE)
@@ -39,6 +41,8 @@ def is_temporary(name: str) -> bool:
         return True
     if name.startswith("."):
         return name not in MARKERS and name not in _KEPT
+    if not _HINT.search(name):
+        return False
     return bool(
         _WORD.search(name)
         or _SUFFIX.search(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ class ManifestStore:
         Raises RemoteError of backend_code `precondition` where there is another: of an earlier life of this node that its
         catalog does not know, or of another daemon that bears the same node name.
         """
-        text = manifest.to_json()
+        text = await asyncio.to_thread(manifest.to_json)  # of 100,000 files it takes a second
         key = manifest_key(manifest.run, manifest.step, manifest.node)
         stat = await self._transfers.put(self._remote, key, text.encode(), if_absent=True)
         return stat.etag, text

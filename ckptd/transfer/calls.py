@@ -152,6 +152,33 @@ class PutWhole(Call[Stored]):
 
 
 @dataclass(frozen=True, slots=True)
+class Small:
+    """One file of `PutSeveral`."""
+
+    key: str
+    path: str
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralStored:
+    stored: tuple[Stored | None, ...]
+    """In the order of the files; None: it was not sent, or in vain."""
+    refusal: Refusal | None = None
+    """Of the first that was sent in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutSeveral(Call[SeveralStored]):
+    """Files that each fit in one part, one after the other: where they are very many, the messages cost more than the bytes."""
+
+    lane: ClassVar[Lane] = Lane.PARTS
+    writes: ClassVar[bool] = True
+    remote: Remote
+    files: tuple[Small, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Begin(Call[Begun]):
     writes: ClassVar[bool] = True
     remote: Remote
@@ -330,7 +357,8 @@ class Delete(Call[Done]):
 
 
 CALLS: dict[type[Call[Any]], type[Any]] = {
-    Describe: Features, Probe: Done, PutWhole: Stored, Begin: Begun, PutPart: PartStored, Finish: Stored, Abort: Done,
+    Describe: Features, Probe: Done, PutWhole: Stored, PutSeveral: SeveralStored, Begin: Begun, PutPart: PartStored,
+    Finish: Stored, Abort: Done,
     Allocate: Allocated, ReadPart: Done, ReadWhole: Done, Seal: Done, CheckPart: Done, Sum: Checksums,
     CheckStretch: Done, Copy: Checksums, Get: Data, Put: ObjectStat, ListPage: Page, Head: Found, Delete: Done,
 }  # fmt: skip

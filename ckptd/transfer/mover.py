@@ -117,6 +117,8 @@ def perform(registry: Registry, call: calls.Call[Any], task: Task) -> object:
             return copying.copy(call, task)
         case calls.PutWhole():
             return sending.put_whole(registry.open(call.remote), call, task)
+        case calls.PutSeveral():
+            return sending.put_several(registry.open(call.remote), call, task)
         case calls.PutPart():
             return sending.put_part(registry.open(call.remote), call, task)
         case calls.Finish():

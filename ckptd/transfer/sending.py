@@ -95,6 +95,23 @@ def put_whole(backend: Backend, call: calls.PutWhole, task: Task) -> calls.Store
     return calls.Stored(info.etag, crc, copied, trouble)
 
 
+def put_several(backend: Backend, call: calls.PutSeveral, task: Task) -> calls.SeveralStored:
+    """What changed meanwhile is passed over. After a refusal of the store the rest is left: whoever asks again waits first."""
+    stored: list[calls.Stored | None] = []
+    refusal: Refusal | None = None
+    for file in call.files:
+        one = None
+        if refusal is None or not refusal.by_store:
+            try:
+                one = put_whole(backend, calls.PutWhole(call.remote, file.key, file.path, file.stamp), task)
+            except (Refused, BackendError) as error:
+                task.check()  # cancelled
+                refused = error.refusal if isinstance(error, Refused) else refusal_of(error)
+                refusal = refused if refusal is None or refused.by_store else refusal
+        stored.append(one)
+    return calls.SeveralStored(tuple(stored), refusal)
+
+
 def put_part(backend: Backend, call: calls.PutPart, task: Task) -> calls.PartStored:
     where = call.key, call.upload_id, call.number, call.offset
     with opened(call.path, call.stamp) as descriptor:

@@ -18,7 +18,7 @@ from ckptd.domain.errors import CkptdError
 from ckptd.domain.model import Checksums, Stamp, TransferReport
 from ckptd.transfer import calls
 from ckptd.transfer.backoff import Backoff
-from ckptd.transfer.calls import Features, ObjectStat, Remote
+from ckptd.transfer.calls import Features, ObjectStat, Remote, Small
 from ckptd.transfer.dispatch import Dispatcher, Turn
 from ckptd.transfer.downloads import DownloadJob, Downloads
 from ckptd.transfer.health import Health, HealthBook
@@ -33,7 +33,7 @@ from ckptd.transfer.slots import Slots
 from ckptd.transfer.split import Part, part_size_for, stretches
 from ckptd.transfer.uploads import Uploaded, UploadJob, Uploads
 
-__all__ = ["Health", "ObjectStat", "Remote", "Reusable", "Transfers", "Uploaded"]
+__all__ = ["Health", "ObjectStat", "Remote", "Reusable", "Small", "Transfers", "Uploaded"]
 
 DOWNLOAD_PRIORITY = 100
 """Somebody waits for a prefetch; larger goes first."""
@@ -160,6 +160,29 @@ class Transfers:
             offer = Offer(reuse if self._reuse else None, remote.name, self._copies)
             job = UploadJob(remote, key, path, stamp, journal_key, part_size, turn, progress, offer)
             return await self._uploads.run(job)
+
+    async def upload_several(self, remote: Remote, files: Sequence[Small]) -> list[Uploaded | None]:
+        """Small files in one call to a mover, in their order; None where one has to be uploaded by itself, which says why.
+
+        One try, and nothing of it in the journal. Raises RemoteError and the like where not even the mover answers.
+        """
+        total = sum(file.stamp.size for file in files)
+        with spoken(_remote(remote)), Progress(total, _ignore, self._up, self._queue) as progress:
+            features = await self._features_of(remote)
+            turn = Turn(0, self._slots.ticket())
+            call = calls.PutSeveral(remote, tuple(files))
+            answer = await self._ask(call, turn=turn, on_bytes=progress.moved, tries=1)
+        return [self._sent(features, each.stamp.size, one) for each, one in zip(files, answer.stored, strict=True)]
+
+    def _sent(self, features: Features, size: int, stored: calls.Stored | None) -> Uploaded | None:
+        if stored is None:
+            return None
+        self._tally.sent += size
+        part_size = part_size_for(
+            size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
+        )
+        parts = (stored.crc64nvme,) if size else ()
+        return Uploaded(stored.etag, Checksums(size, part_size, parts, stored.crc64nvme))
 
     async def download(
         self,
