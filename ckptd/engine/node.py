@@ -59,14 +59,14 @@ class EngineNode:
 
     async def report(self) -> NodeReport:
         return await reporting.node(
-            self._context, await self._reconciler.look(), self._operations.running(),
+            self._context, await self._reconciler.recent(), self._operations.running(),
             version=self._version, started=self._started, restarts=self._restarts, state_dir=self._state_dir,
         )  # fmt: skip
 
     async def runs(self, volume: str | None) -> list[RunReport]:
         asked = [self._context.volume(volume)] if volume else self._context.volumes.values()
         await asyncio.gather(*(self._refresh_all(one) for one in asked))
-        return reporting.runs(await self._reconciler.look(), self._context.clock(), volume)
+        return reporting.runs(await self._reconciler.recent(), self._context.clock(), volume)
 
     async def _refresh_all(self, volume: Volume) -> None:
         """Other nodes commit too; a remote that does not answer soon is shown as it was known last."""
@@ -78,7 +78,7 @@ class EngineNode:
     async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
         served = self._context.volume(volume)
         await self._tagging.fresh(served, run)
-        await self._choosing.fresh(served, run, must=False)
+        await self._choosing.fresh(served, run, must=False, shown=True)
         units = self._reconciler.view.run(served.name, run)
         if not units:
             raise NotKnown(f"there is no run '{run}' in volume {served.name}", hint="see: ckptctl ls")

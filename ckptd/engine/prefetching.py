@@ -24,6 +24,7 @@ from ckptd.engine.snapshot import used_bytes
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.manifest import ManifestEntry
+from ckptd.transfer.side_by_side import side_by_side
 
 DEFAULT_TTL_S = 4 * 3600.0
 """How long a prefetched checkpoint stays hot at least: the job it was fetched for may still be queued."""
@@ -40,15 +41,18 @@ class Choosing:
         self._context = context
         self._reconciler = reconciler
 
-    async def fresh(self, volume: Volume, run: str, *, must: bool) -> None:
-        """Looks into the remote for what other nodes committed. Unreachable: what is known here decides (unless `must`)."""
+    async def fresh(self, volume: Volume, run: str, *, must: bool, shown: bool = False) -> None:
+        """Looks into the remote for what other nodes committed. Unreachable: what is known here decides (unless `must`).
+
+        `shown`: what is seen is only shown, nothing is decided by it.
+        """
         try:
             async with asyncio.timeout(None if must else 5.0):
                 await self._context.known.refresh(volume, run)
         except (RemoteError, TimeoutError):
             if must:
                 raise
-        await self._reconciler.look()
+        await (self._reconciler.recent() if shown else self._reconciler.look())
 
     async def restorable(self, volume: Volume, target: CheckpointId, *, must: bool = False) -> Unit:
         """Raises NotKnown, and IntegrityError for a step that is there but is not whole."""
@@ -180,29 +184,20 @@ class Prefetching:
     ) -> list[tuple[Member, CkptdError]]:
         """Returns those whose bytes are gone or not what they should be."""
         place = await self._room(volume, to, sum(m.size for m in missing))
-        gate = asyncio.Semaphore(_FILES_AT_A_TIME)
         doubts: list[tuple[Member, CkptdError]] = []
 
         async def one(member: Member) -> None:
-            async with gate:
-                try:
-                    if isinstance(member, ManifestEntry):
-                        await self._hydrating.entry(volume, member, place, progress.add)
-                    else:
-                        await self._hydrating.file(member, place, progress.add)
-                except CkptdError as error:
-                    if not absent(error):
-                        raise
-                    doubts.append((member, error))
+            try:
+                if isinstance(member, ManifestEntry):
+                    await self._hydrating.entry(volume, member, place, progress.add)
+                else:
+                    await self._hydrating.file(member, place, progress.add)
+            except CkptdError as error:
+                if not absent(error):
+                    raise
+                doubts.append((member, error))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for member in missing:
-                    group.create_task(one(member))
-        except* CkptdError as errors:
-            raise errors.exceptions[0] from None
-        except* OSError as errors:
-            raise errors.exceptions[0] from None
+        await side_by_side(missing, one, _FILES_AT_A_TIME)
         return doubts
 
     async def _room(self, volume: Volume, to: Place, size: int) -> Place:

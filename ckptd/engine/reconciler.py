@@ -25,7 +25,7 @@ from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context, Running
 from ckptd.engine.fullness import Fullness
 from ckptd.engine.grouping import grouped
-from ckptd.engine.known import Committed, UnitKey
+from ckptd.engine.known import Committed
 from ckptd.engine.policies import effective
 from ckptd.engine.protecting import protect
 from ckptd.engine.retries import move_of
@@ -48,6 +48,8 @@ _GATHER_S = 0.02
 _UPLOADS_BEGUN = 256
 """Uploads that are begun at a time, at most: of a file, or of a group of small ones."""
 _LONGEST_PAUSE_S = 3.0
+_SOON_S = 0.25
+"""Within which a look is waited for by those who only ask how things are."""
 _MOVES_AT_A_TIME = 2
 """Demotions and promotions compete with the job for memory bandwidth."""
 
@@ -99,6 +101,8 @@ class Reconciler:
         self._tagging = Tagging(context)
         self._looking = asyncio.Lock()
         """Held while a view is made: an older one never replaces a newer one."""
+        self._took = 0.0
+        """Seconds: the last look."""
 
     async def run(self) -> None:
         while True:
@@ -132,6 +136,10 @@ class Reconciler:
             await self._derived(lambda _context, _view: None)
         return self.view
 
+    async def recent(self) -> View:
+        """For what is only shown: where a look takes long, the last one, which is renewed by itself when something changes."""
+        return self.view if self._took > _SOON_S else await self.look()
+
     async def _derived(self, then: Callable[[Context, View], Answer]) -> Answer:
         """Looks, and asks `then` what follows from it and from the running work of the same moment."""
         context = self._context
@@ -162,26 +170,31 @@ class Reconciler:
             view = View(units, policies, now, {unit.key: unit for unit in units})
             return view, then(context, view)
 
-        if self._much(rows, dict(known)):
+        begun = time.monotonic()
+        committed: dict[UnitName, Committed] = dict(known)
+        if self._much(rows, committed):
             self.view, answer = await asyncio.to_thread(derive, _as_it_is(context))
         else:
             self.view, answer = derive(context)
+        self._took = time.monotonic() - begun
         return answer
 
-    def _much(self, rows: Mapping[UnitName, Sequence[FileRow]], known: Mapping[UnitKey, Committed]) -> bool:
+    def _much(self, rows: Mapping[UnitName, Sequence[FileRow]], known: Mapping[UnitName, Committed]) -> bool:
         """Whether there are many rows in units that something happens to."""
         kept, before = self._context.catalog.files.kept, self.view.by_name
         busy = {row.unit for file in self._context.files if (row := kept(file)) is not None}
-        count = sum(
-            len(its)
-            for name, its in rows.items()
-            if name in busy
-            or (old := before.get(name)) is None
-            or old.rows is not its
-            or old.committed is not known.get(name)
-            or old.wake_at is not None
-        )
-        return count > MANY_ROWS
+
+        def anew(name: UnitName, its: Sequence[FileRow]) -> bool:
+            old = before.get(name)
+            return (
+                name in busy
+                or old is None
+                or old.rows is not its
+                or old.committed is not known.get(name)
+                or old.wake_at is not None
+            )
+
+        return sum(len(its) for name, its in rows.items() if anew(name, its)) > MANY_ROWS
 
     async def reconcile(self) -> None:
         context = self._context

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "node"))
 from tests_node_daemon import Daemon
 
 MIB = 1 << 20
-LIMITS = {"worst status s": 1.0, "memory MiB": 300.0}
+LIMITS = {"worst status s": 1.0, "memory MiB": 600.0}
 A_DIRECTORY = 1000
 """Files in each."""
 
@@ -70,12 +70,16 @@ def main() -> int:
     missed: list[str] = []
     try:
         one, two = nodes
+        begun = time.monotonic()
+        write(ram / "bare", options.files, options.size)
+        print(f"the same save without a daemon: {time.monotonic() - begun:.2f} s", flush=True)
+        shutil.rmtree(ram / "bare")
         one.start()
         with phase("save, commit", one, missed) as said:
             begun = time.monotonic()
             write(one.volume / "run/step-1", options.files, options.size)
             said["write s"] = time.monotonic() - begun
-            one.committed("run", 1, timeout=3600)
+            one.until(lambda: list((home / "remote/.ckptd").rglob("one.json")), "committed", timeout=3600)
         manifest = next((home / "remote/.ckptd").rglob("one.json"))
         print(
             f"manifest {manifest.stat().st_size / MIB:.1f} MiB, {manifest.stat().st_size / options.files:.0f} bytes a file"
@@ -127,7 +131,7 @@ def write(directory: Path, files: int, size: int) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--size", type=int, default=64, help="bytes of each")
+    parser.add_argument("--size", type=int, default=2048, help="bytes of each")
     return parser.parse_args()
 
 
