@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ckptd.transfer import calls
-from ckptd.transfer.reading import checksum_of, opened
+from ckptd.transfer.mapped import checksum_at
+from ckptd.transfer.reading import ensure_unchanged, opened
 from ckptd.transfer.refusal import CORRUPT, Refusal, Refused
 from ckptd.transfer.task import Task
 
@@ -24,8 +25,9 @@ def check_stretch(call: calls.CheckStretch, task: Task) -> calls.Done:
         for number, expected in enumerate(call.crcs, start=call.first):
             offset = (number - 1) * call.part_size
             length = max(0, min(call.part_size, call.stamp.size - offset))
-            found = checksum_of(descriptor, call.path, offset, length, task.check)
+            found = checksum_at(descriptor, call.path, offset, length, task.check)
             if found != expected:
+                ensure_unchanged(descriptor, call.path, call.stamp)
                 raise Refused(
                     Refusal(
                         CORRUPT, f"part {number} of '{call.path}' has checksum {found:016x} instead of {expected:016x}"

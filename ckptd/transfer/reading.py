@@ -1,8 +1,9 @@
 """Reading a file that its owner may change under us, through one small buffer a thread.
 
 Not through mmap: a job may truncate its file at any moment, and touching a mapped page behind the new end is SIGBUS,
-which would kill the mover and all parts in it. `preadv` just returns less. The buffer stays in the cache between the
-reading, the checksum and the socket; measured, it costs less than faulting a mapping in.
+which would kill the mover and all parts in it (on huge pages a child does it: `mapped`). `preadv` just returns less.
+The buffer stays in the cache between the reading, the checksum and the socket; measured, it costs less than faulting a
+mapping in.
 """
 
 from __future__ import annotations

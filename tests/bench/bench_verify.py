@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import mmap
 import os
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,8 +46,8 @@ def speed(size: int, work: Callable[[], object]) -> float:
 
 
 @contextmanager
-def file_in_ram(size: int) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="ckptd-bench-") as file:
+def file_in_ram(size: int, folder: str = "/dev/shm") -> Iterator[str]:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="ckptd-bench-") as file:
         block = os.urandom(MIB)
         for _ in range(size // MIB):
             file.write(block)
@@ -96,6 +98,41 @@ def single(size: int, rounds: int) -> dict[str, float]:
                 found.setdefault(name, []).append(speed(size, work))
         os.close(descriptor)
     return {name: median(values) for name, values in found.items()}
+
+
+@contextmanager
+def huge_tmpfs(size: int) -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="ckptd-bench-")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"huge=always,size={size + 64 * MIB}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        os.rmdir(folder)
+
+
+def on_huge_pages(size: int, rounds: int) -> float:
+    """The reading path, GB/s for each second of processor time of its thread and of the child that maps. Needs root."""
+    task = Task(Pacer(0), lambda _count: None)
+    found: list[float] = []
+    with huge_tmpfs(size) as folder, file_in_ram(size, folder) as path:
+        descriptor = os.open(path, os.O_RDONLY)
+        status = os.fstat(descriptor)
+        stamp = Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+        sums = checksums_of(descriptor, path, size, PART, lambda: None)
+        os.close(descriptor)
+        call = calls.CheckStretch(path, stamp, PART, 1, sums.parts)
+        check_stretch(call, task)  # starts the child
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        for _ in range(rounds):
+            before = time.thread_time() + sum(map(processor_time, children))
+            check_stretch(call, task)
+            found.append(size / (time.thread_time() + sum(map(processor_time, children)) - before) / 1e9)
+    return median(found)
+
+
+def processor_time(pid: str) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def whole(size: int, rounds: int) -> tuple[float, float]:
@@ -151,6 +188,8 @@ def main() -> None:
     ceiling = 1 / (1 / found["pread"] + 1 / found["checksum, in the cache"])
     print(f"{'ceiling of a copying reader':28} {ceiling:6.1f} GB/s a core")
     print(f"{'the path / the ceiling':28} {found['the reading path'] / ceiling:6.2f}")
+    if os.geteuid() == 0:
+        print(f"{'the same path on huge pages':28} {on_huge_pages(size, options.rounds):6.1f} GB/s a core")
     clock, core = whole(size, options.rounds)
     print(f"{'ckptctl verify':28} {clock:6.1f} GB/s by the clock, {core:.1f} GB/s a core")
 
