@@ -169,7 +169,7 @@ class Transfers:
         total = sum(file.stamp.size for file in files)
         with spoken(_remote(remote)), Progress(total, _ignore, self._up, self._queue) as progress:
             features = await self._features_of(remote)
-            turn = Turn(0, self._slots.ticket())
+            turn = Turn(0, self._slots.ticket(), remote.name)
             call = calls.PutSeveral(remote, tuple(files))
             answer = await self._ask(call, turn=turn, on_bytes=progress.moved, tries=1)
         return [self._sent(features, each.stamp.size, one) for each, one in zip(files, answer.stored, strict=True)]
