@@ -10,6 +10,8 @@
     connect_timeout    seconds, default 10; also bounds how long one block may wait to be sent
     read_timeout       seconds without a byte from the server, default 30
 
+and what `s3_attributes` names (storage_class, tags, sse, kms_key_id, requester_pays).
+
 Keys and tokens are no options: they come from the SDK's chain (environment, profile, instance role, mounted file).
 """
 
@@ -24,14 +26,16 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from . import s3_attributes
 from .errors import BadConfiguration
+from .s3_attributes import S3Attributes
 
 _CHOICES = {
     "addressing_style": ("path", "virtual", "auto"),
     "checksum": ("auto", "crc64nvme", "crc32c", "md5", "none"),
     "verify_tls": ("true", "false"),
 }
-_FREE = ("endpoint_url", "region", "profile", "ca_bundle", "connect_timeout", "read_timeout")
+_FREE = ("endpoint_url", "region", "profile", "ca_bundle", "connect_timeout", "read_timeout", *s3_attributes.NAMES)
 _SECRETS = {"access_key_id", "secret_access_key", "session_token", "access_key", "secret_key", "token"}
 
 
@@ -49,6 +53,7 @@ class S3Options:
     ca_bundle: str | None
     connect_timeout: float
     read_timeout: float
+    attributes: S3Attributes
 
     @classmethod
     def parse(cls, url: str, options: Mapping[str, str]) -> Self:
@@ -73,6 +78,7 @@ class S3Options:
             ca_bundle=ca_bundle,
             connect_timeout=_seconds(options, "connect_timeout", 10.0),
             read_timeout=_seconds(options, "read_timeout", 30.0),
+            attributes=S3Attributes.parse(prefix, options),
         )
 
     def connect(self) -> Any:
@@ -103,6 +109,7 @@ class S3Options:
             verify=(self.ca_bundle or True) if self.verify_tls else False,
         )
         client.meta.events.register_last("before-call.s3", _expect_only_for_parts)
+        self.attributes.attach(client)
         return client
 
 

@@ -238,9 +238,9 @@ def test_checkpoints_that_come_and_go_under_faults_are_never_offered_half(
             save(daemon.volume / "run-1/checkpoint-1", {"model.bin": os.urandom(2 * PART), "DONE": b""})
         time.sleep(0.4)
     proxy.heal()
-    daemon.committed("run-1", 6, timeout=25)
-    assert daemon.json("flush", "--timeout", "25s")["state"] == "done"
-    daemon.until(lambda: not bucket.unfinished(), "no unfinished upload", timeout=25)
+    daemon.committed("run-1", 6, timeout=60)
+    assert daemon.json("flush", "--timeout", "60s")["state"] == "done"
+    daemon.until(lambda: not bucket.unfinished(), "no unfinished upload", timeout=60)
 
 
 def test_a_start_does_not_wait_for_all_manifests_and_knows_its_files_all_the_same(

@@ -1,0 +1,91 @@
+"""What an `s3://` remote asks the store to do with objects besides keeping them: class, tags, encryption, and who pays.
+
+    storage_class     of the checkpoints' files, e.g. STANDARD_IA, INTELLIGENT_TIERING; not of `.ckptd/`, whose small objects are
+                      read often. Default: the bucket's
+    tags              of the same files, for life-cycle and cost rules: "team=ml,kind=checkpoint". A rule may move them, not
+                      delete them: a manifest goes before its files (`keep_remote` does it in that order)
+    sse               AES256 | aws:kms | aws:kms:dsse: how the store encrypts, `.ckptd/` included. Default: the bucket's rule
+    kms_key_id        key for aws:kms, by id or ARN
+    requester_pays    true: the requester pays, not the bucket's owner
+
+One handler of botocore's adds them to whatever request knows them (its service model says which do), so that no call of ours
+can leave one out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote
+
+from .errors import BadConfiguration
+
+NAMES = ("storage_class", "tags", "sse", "kms_key_id", "requester_pays")
+_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+_MOST_TAGS = 10  # S3's limit
+_OURS = ".ckptd/"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Attributes:
+    prefix: str
+    """The remote's: empty, or ends with a slash."""
+    of_files: Mapping[str, str]
+    """Arguments for the checkpoints' files."""
+    of_all: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, prefix: str, options: Mapping[str, str]) -> Self:
+        """Raises BadConfiguration."""
+        of_files: dict[str, str] = {}
+        of_all: dict[str, str] = {}
+        if name := options.get("storage_class"):
+            if name in _ARCHIVES:
+                raise BadConfiguration(
+                    f"storage_class = '{name}'", hint="an archived checkpoint cannot be read when a job starts again"
+                )
+            of_files["StorageClass"] = name
+        if text := options.get("tags"):
+            of_files["Tagging"] = _tagging(text)
+        sse = options.get("sse")
+        if sse is not None and sse not in _ENCRYPTIONS:
+            raise BadConfiguration(f"sse = '{sse}'", hint=f"one of: {', '.join(_ENCRYPTIONS)}")
+        if sse:
+            of_all["ServerSideEncryption"] = sse
+        if key := options.get("kms_key_id"):
+            if sse not in _ENCRYPTIONS[1:]:
+                raise BadConfiguration("kms_key_id is set without sse", hint='sse = "aws:kms"')
+            of_all["SSEKMSKeyId"] = key
+        pays = options.get("requester_pays", "false")
+        if pays not in {"true", "false"}:
+            raise BadConfiguration(f"requester_pays = '{pays}'", hint="one of: true, false")
+        if pays == "true":
+            of_all["RequestPayer"] = "requester"
+        return cls(prefix, of_files, of_all)
+
+    def attach(self, client: Any) -> None:
+        """To every request that `client` makes from now on."""
+        if self.of_files or self.of_all:
+            client.meta.events.register("provide-client-params.s3", self._add)
+
+    def _add(self, params: dict[str, Any], model: Any, **_: object) -> dict[str, Any]:
+        ours = str(params.get("Key", "")).startswith(self.prefix + _OURS)
+        more = self.of_all if ours else {**self.of_files, **self.of_all}
+        known = model.input_shape.members
+        return params | {name: value for name, value in more.items() if name in known and name not in params}
+
+
+def _tagging(text: str) -> str:
+    """As S3's header wants it: a query string."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    names = [name.strip() for name, _, _ in pairs]
+    if (
+        not all(names)
+        or not all(sign for _, sign, _ in pairs)
+        or len(set(names)) < len(names)
+        or len(names) > _MOST_TAGS
+    ):
+        raise BadConfiguration(f"tags = '{text}'", hint='up to ten, each name once, e.g. "team=ml,kind=checkpoint"')
+    return "&".join(f"{quote(name.strip(), safe='')}={quote(value.strip(), safe='')}" for name, _, value in pairs)
