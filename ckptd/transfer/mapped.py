@@ -61,24 +61,17 @@ def checksum_at(descriptor: int, path: str, offset: int, length: int, check: Cal
     if not worth_mapping(descriptor, length):
         return checksum_of(descriptor, path, offset, length, check)
     try:
-        return checksum_mapped(descriptor, offset, length, check)
+        return _reader().checksum(descriptor, offset, length, check)
     except Truncated:
         changed(path, "was truncated")
 
 
-def checksum_mapped(descriptor: int, offset: int, length: int, check: Callable[[], None]) -> int:
-    """CRC-64/NVME of a stretch. Raises Truncated, Refused; `check` may raise between windows."""
-    reader: Reader | None = getattr(_thread, "reader", None)
-    if reader is None:
-        reader = _thread.reader = Reader()
-    crc, end = 0, offset + length
-    while offset < end:
-        check()
-        # Huge pages begin at multiples of their size; what a part begins with in the middle of one is mapped from its start.
-        count = min(WINDOW - offset % HUGE, end - offset)
-        crc = reader.ask(descriptor, offset, count, crc)
-        offset += count
-    return crc
+def _reader() -> Reader:
+    """The one of this thread."""
+    found: Reader | None = getattr(_thread, "reader", None)
+    if found is None:
+        found = _thread.reader = Reader()
+    return found
 
 
 class Reader:
@@ -96,6 +89,17 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._ended()
+
+    def checksum(self, descriptor: int, offset: int, length: int, check: Callable[[], None]) -> int:
+        """CRC-64/NVME of a stretch. Raises Truncated, Refused; `check` may raise between windows."""
+        crc, end = 0, offset + length
+        while offset < end:
+            check()
+            # Huge pages begin at multiples of their size: the next window begins with one.
+            count = min(WINDOW - offset % HUGE, end - offset)
+            crc = self.ask(descriptor, offset, count, crc)
+            offset += count
+        return crc
 
     def ask(self, descriptor: int, offset: int, length: int, crc: int) -> int:
         if self._process is None:

@@ -14,7 +14,7 @@ import pytest
 from transfer_world import content, stamp_of
 
 from ckptd.domain.errors import IntegrityError, SourceChanged
-from ckptd.transfer.mapped import Reader, Truncated, checksum_mapped, worth_mapping
+from ckptd.transfer.mapped import Reader, Truncated, worth_mapping
 from ckptd.transfer.reading import checksum_of
 
 MIB = 1 << 20
@@ -60,7 +60,8 @@ def test_a_mapped_checksum_is_the_one_of_a_reader(descriptor: int, offset: int, 
         asked[0] += 1
 
     read = checksum_of(descriptor, "file", offset, length, lambda: None)
-    assert checksum_mapped(descriptor, offset, length, check) == read
+    with Reader() as reader:
+        assert reader.checksum(descriptor, offset, length, check) == read
     assert asked[0] >= length // (16 * MIB)
 
 
