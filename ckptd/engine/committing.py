@@ -41,8 +41,9 @@ class Committing:
         volume = context.volumes[volume_name]
         context.require_met(volume_name)
         unit = await self._unit(volume, run, step, policy, before)
-        if unit is not None and unit.part is not None:
-            await context.known.refresh(volume, run, step)  # a part must fit to what the others have written by now
+        if unit is not None and (unit.part is not None or unit.addition is not None):
+            # A part must fit to what the others have written by now, and what is added to be added to what is there.
+            await context.known.refresh(volume, run, step)
             unit = await self._unit(volume, run, step, policy, before)
         if unit is None or not _ready(unit):
             return
@@ -51,12 +52,17 @@ class Committing:
             return
         await asyncio.to_thread(_all_untouched, rows)
         await still_there(context, volume, rows)
+        if unit.addition is not None:
+            await self._refuse_namesake(volume, run, step)
         manifest = await asyncio.to_thread(self._manifest, unit, rows, run, step)
         described = {entry.key for entry in manifest.entries}
         context.committing |= described
         try:
-            version, text = await volume.manifests.write(manifest)
+            replaced = {} if unit.addition is None or unit.committed is None else unit.committed.by_node
+            write = volume.manifests.replace if context.node in replaced else volume.manifests.write
+            version, text = await write(manifest)
             await context.known.put(volume_name, manifest, version, text)
+            await self._take_back(volume, run, step, {node: one for node, one in replaced.items() if node != context.node})
         except RemoteError as error:
             if error.backend_code == "precondition":
                 await context.known.refresh(volume, run, step)  # the next plan deals with what is there
@@ -65,6 +71,15 @@ class Committing:
         finally:
             context.committing -= described
         await self._tell(volume, manifest, unit, rows)
+
+    async def _take_back(self, volume: Volume, run: str, step: int, theirs: Mapping[str, Manifest]) -> None:
+        """Manifests of other nodes, which this node's describes too: something was added to their checkpoint here."""
+        if not theirs:
+            return
+        await self._context.known.withdraw((volume.name, run, step), theirs.values(), ours=True)
+        await volume.manifests.delete(run, step, theirs)
+        for node in theirs:
+            await self._context.known.delete_node(volume.name, run, step, node)
 
     async def _tell(self, volume: Volume, manifest: Manifest, unit: Unit, rows: Sequence[FileRow]) -> None:
         context, run, step = self._context, manifest.run, manifest.step
@@ -81,6 +96,8 @@ class Committing:
             await context.event("info", "checkpoint.part", message, **figures)
             return
         message = f"{run}@{step} is durable: {what}"
+        if unit.addition is not None:
+            message = f"{run}@{step} is durable with the {len(unit.added)} files that were added: {what}"
         if unit.part is not None:
             message = f"{run}@{step} is durable on all nodes; this one's part: {what}"
         await context.event("info", "checkpoint.committed", message, **figures)
@@ -126,6 +143,8 @@ class Committing:
         if part is None:
             entries += unit.cold.values()
         written_at = unit.written_at if part is None else max(row.changed_at for row in rows)
+        if unit.addition is not None:
+            written_at = max(row.changed_at for row in rows if row.path in unit.added)
         return Manifest(
             run, step, context.node, 1 if part is None else part.nodes, unit.framework, context.writer, key_of(unit.root),
             round(written_at, 3), round(context.clock(), 3), tuple(sorted(entries, key=lambda entry: entry.key)),
@@ -138,6 +157,8 @@ class Committing:
         for manifest in () if unit.committed is None else unit.committed.fitting.values():
             for node, written_at in manifest.replaces.items():
                 found[node] = max(written_at, found.get(node, written_at))
+            if unit.addition is not None and manifest.node != self._context.node:
+                found[manifest.node] = max(manifest.written_at, found.get(manifest.node, manifest.written_at))
         return found
 
     async def _good_here(self, volume: Volume, committed: Committed) -> bool:
@@ -199,7 +220,7 @@ def _all_untouched(rows: Iterable[FileRow]) -> None:
 
 
 def _ready(unit: Unit) -> bool:
-    return unit.part.ready if unit.part is not None else unit.state is CheckpointState.COMPLETE
+    return unit.part.ready if unit.part is not None else (unit.addition or unit.state) is CheckpointState.COMPLETE
 
 
 def _earlier(committed: Committed, here: str) -> dict[str, Manifest]:

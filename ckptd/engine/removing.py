@@ -70,7 +70,7 @@ class Removing:
                     await self._context.catalog.wishes.unpin(volume.name, unit.run, unit.step)
                 present = await self._context.catalog.files.by_ids([row.id for row in unit.rows])
                 await self._retention.remove_local(list(present.values()))
-            if far or not unit.manifest_current:
+            if far or not (unit.manifest_current or unit.added):
                 names = [name.removeprefix("tag:") for name in unit.protected if name.startswith("tag:")]
                 await self._tagging.delete(volume, unit.run, names)
             progress.add(unit.bytes)

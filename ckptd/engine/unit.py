@@ -39,6 +39,10 @@ class Unit:
     root: str = ""
     wake_at: float | None = None
     manifest_current: bool = False
+    added: frozenset[str] = frozenset()
+    """Paths that its manifest does not describe, where all that it describes is as it was."""
+    addition: CheckpointState | None = None
+    """How it stands with `added` in it; the checkpoint without them is COMMITTED. None: nothing was added."""
     policy: Policy | None = None
     previous: Unit | None = None
     """The complete checkpoint of its kind before it, by which it was judged if it is not committed."""
@@ -223,8 +227,7 @@ def settled(row: FileRow) -> bool:
 def members_of(unit: Unit) -> list[Member]:
     """The manifest's included."""
     at = 0.0 if unit.committed is None else unit.committed.committed_at
-    added = added_to(unit)
-    members = [_member(row, row.path in added) for row in unit.rows]
+    members = [_member(row, row.path in unit.added) for row in unit.rows]
     return members + [Member(path, True, None, at) for path in unit.cold]
 
 
@@ -236,7 +239,7 @@ def added_to(unit: Unit) -> frozenset[str]:
     entries = committed.entries()
     if not all(matches(row, entries[row.path]) for row in unit.rows if row.path in entries):
         return frozenset()
-    return frozenset(row.path for row in unit.rows) - entries.keys()
+    return frozenset(row.path for row in unit.rows if not locate(row.path).temporary) - entries.keys()
 
 
 def _written_with_it(unit: Unit) -> list[Member]:

@@ -16,9 +16,8 @@ from ckptd.engine.matching import matches
 from ckptd.engine.several import Before
 from ckptd.engine.unit import Unit, added_to, members_of
 from ckptd.layouts import Member, Verdict, judge, locate
-from ckptd.layouts.frameworks import MARKERS
 from ckptd.layouts.judge import WHICH_BEFORE, root_of
-from ckptd.layouts.names import is_light, kind_of
+from ckptd.layouts.names import kind_of
 from ckptd.policy.policy import Policy
 from ckptd.policy.timeline import Written, superseded
 
@@ -215,6 +214,8 @@ def _judge(unit: Unit, policy: Policy, now: float, node: str) -> None:
     elif parts.is_part(unit):
         parts.judge_part(unit, members or members_of(unit), now, policy.settle_s, node)
         _note_lost(unit)
+    elif unit.added and unit.committed is not None and unit.committed.whole:
+        _judge_addition(unit, unit.committed, members or members_of(unit), now, policy.settle_s)
     else:
         committed_at = None if unit.committed is None else unit.committed.committed_at
         said = judge(
@@ -226,6 +227,22 @@ def _judge(unit: Unit, policy: Policy, now: float, node: str) -> None:
             pointed=unit.pointed,
         )
         _apply(unit, said)
+
+
+def _judge_addition(unit: Unit, committed: Committed, members: Sequence[Member], now: float, settle_s: float) -> None:
+    """It is committed, and stays so: the manifest is true whatever comes to lie beside what it describes. The manifest that
+    describes the addition too replaces it when that is whole and quiet.
+    """
+    manifest = committed.first
+    unit.state, unit.framework, unit.root = CheckpointState.COMMITTED, manifest.framework, manifest.root
+    said = judge(members, now=now, settle_s=settle_s, previous=None, committed_at=committed.committed_at)
+    last = max((row.changed_at for row in unit.rows if row.path in unit.added), default=now)
+    unit.addition, unit.wake_at = said.state, said.wake_at
+    if said.state is CheckpointState.COMPLETE and now - settle_s < last <= now:  # one manifest for all that is added
+        unit.addition, unit.wake_at = CheckpointState.WRITING, last + settle_s
+    elif said.state is CheckpointState.TORN:
+        unit.reason = f"of what was added, {said.reason}: not in the manifest"
+    _note_lost(unit)
 
 
 def _written(unit: Unit, step: int) -> Written | None:
@@ -287,6 +304,4 @@ def _compare_with_manifest(unit: Unit) -> None:
     unit.manifest_current = all(
         matches(row, entries.get(row.path)) for row in unit.rows if not locate(row.path).temporary
     )
-    # Weights converted after the end of a save: the manifest stays true, and taking it back would offer the checkpoint nowhere.
-    if not unit.manifest_current and any(path.rpartition("/")[2] in MARKERS for path in entries):
-        unit.manifest_current = any(not is_light(path) for path in added_to(unit))
+    unit.added = added_to(unit)
