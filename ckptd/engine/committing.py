@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from ckptd.catalog import FileRow, UnitName
+from ckptd.domain.changes import Change, Deleted, ObjectSettled, Settled
 from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import key_of, path_of
@@ -24,6 +25,9 @@ from ckptd.layouts import locate
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.policy.policy import Policy
 from ckptd.tiers.lease import has_writer
+
+_TRIES = 5
+"""After so many, some 6 s, a commit that finds a file touched says so."""
 
 Seen = Mapping[UnitName, Unit]
 
@@ -50,7 +54,7 @@ class Committing:
         rows = [row for row in unit.mine if not locate(row.path).temporary and row.id not in unit.aside]
         if not all(row.durable for row in rows):
             return
-        await asyncio.to_thread(_all_untouched, rows)
+        await self._require_untouched(volume, run, step, rows)
         await still_there(context, volume, rows)
         if unit.addition is not None:
             await self._refuse_namesake(volume, run, step)
@@ -62,7 +66,9 @@ class Committing:
             write = volume.manifests.replace if context.node in replaced else volume.manifests.write
             version, text = await write(manifest)
             await context.known.put(volume_name, manifest, version, text)
-            await self._take_back(volume, run, step, {node: one for node, one in replaced.items() if node != context.node})
+            await self._take_back(
+                volume, run, step, {node: one for node, one in replaced.items() if node != context.node}
+            )
         except RemoteError as error:
             if error.backend_code == "precondition":
                 await context.known.refresh(volume, run, step)  # the next plan deals with what is there
@@ -86,6 +92,9 @@ class Committing:
         copied = self._copied(rows)
         took = manifest.committed_at - manifest.written_at
         what = f"{len(manifest.entries)} files, {took:.1f} s after its last write"
+        if unit.addition is not None:
+            took = context.clock() - max(row.changed_at for row in rows if row.path in unit.added)
+            what = f"{len(unit.added)} of {len(manifest.entries)} files were added, {took:.1f} s ago"
         committed = context.known.of(volume.name, run, step)
         figures = {
             "volume": volume.name, "run": run, "step": step, "bytes": manifest.size, "seconds": round(took, 3),
@@ -96,8 +105,6 @@ class Committing:
             await context.event("info", "checkpoint.part", message, **figures)
             return
         message = f"{run}@{step} is durable: {what}"
-        if unit.addition is not None:
-            message = f"{run}@{step} is durable with the {len(unit.added)} files that were added: {what}"
         if unit.part is not None:
             message = f"{run}@{step} is durable on all nodes; this one's part: {what}"
         await context.event("info", "checkpoint.committed", message, **figures)
@@ -137,17 +144,37 @@ class Committing:
         told = [(row, self._context.copied.pop(row.id, None)) for row in rows]
         return sum(each[1] for row, each in told if each is not None and each[0] == row.generation)
 
+    async def _require_untouched(self, volume: Volume, run: str, step: int, rows: Sequence[FileRow]) -> None:
+        """Raises SourceChanged where a file is being written, or is not what the catalog says. When that lasts, it is said, and
+        the file is looked at, should the front have missed something: else it would wait for ever, and nobody knew why.
+        """
+        touched = await asyncio.to_thread(_first_touched, rows)
+        if touched is None:
+            return
+        row, location, written = touched
+        tries = self._context.retries.count((volume.name, run, step)) + 1
+        why = "somebody has it open for writing" if written else "it is not what was sent"
+        if tries == _TRIES:
+            await self._context.event(
+                "warning", "commit.waits", f"{run}@{step} is not committed yet: {row.path}: {why}",
+                volume=volume.name, run=run, step=step, path=row.path,
+            )  # fmt: skip
+        if tries >= _TRIES and not written:
+            self._context.look_again(volume.name, _change(volume, row, location))
+        raise SourceChanged(f"{row.path}: {why}")
+
     def _manifest(self, unit: Unit, rows: Sequence[FileRow], run: str, step: int) -> Manifest:
         context, part = self._context, unit.part
         entries = [ManifestEntry(key_of(row.path), row.attributes, row.checksums, row.link, _etag(row)) for row in rows]
         if part is None:
             entries += unit.cold.values()
         written_at = unit.written_at if part is None else max(row.changed_at for row in rows)
-        if unit.addition is not None:
-            written_at = max(row.changed_at for row in rows if row.path in unit.added)
+        # With something added it is the same save: its times tell what came later, and is no part of the next one.
+        added_to = unit.committed if unit.addition is not None else None
+        committed_at = context.clock() if added_to is None else added_to.committed_at
         return Manifest(
             run, step, context.node, 1 if part is None else part.nodes, unit.framework, context.writer, key_of(unit.root),
-            round(written_at, 3), round(context.clock(), 3), tuple(sorted(entries, key=lambda entry: entry.key)),
+            round(written_at, 3), round(committed_at, 3), tuple(sorted(entries, key=lambda entry: entry.key)),
             () if part is None else tuple(key_of(path) for path in part.lacks), self._replaces(unit), context.daemon,
         )  # fmt: skip
 
@@ -208,15 +235,22 @@ class Committing:
         )  # fmt: skip
 
 
-def _all_untouched(rows: Iterable[FileRow]) -> None:
-    """Raises SourceChanged."""
+def _first_touched(rows: Iterable[FileRow]) -> tuple[FileRow, str, bool] | None:
+    """A file that is not as the catalog says, where it lies, and whether somebody has it open for writing."""
     for row in rows:
         copy = row.local()
         if copy is None:
             continue
-        found = looking.find(copy.location)
-        if found is None or found.stamp != row.stamp(copy) or has_writer(copy.location):
-            raise SourceChanged(f"{row.path} is being written again")
+        found, written = looking.find(copy.location), bool(has_writer(copy.location))
+        if written or found is None or found.stamp != row.stamp(copy):
+            return row, copy.location, written
+    return None
+
+
+def _change(volume: Volume, row: FileRow, location: str) -> Change:
+    if location != volume.locate(row.path):
+        return ObjectSettled(row.id)
+    return Deleted(row.path, directory=False) if looking.gone(location) else Settled(row.path)
 
 
 def _ready(unit: Unit) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from ckptd.catalog import Catalog
+from ckptd.domain.changes import Change
 from ckptd.domain.errors import NotKnown, RemoteError, StateUnusable, UsageError
 from ckptd.domain.launch import Launch
 from ckptd.domain.model import EventRecord, Place, ScrubReport
@@ -43,6 +44,10 @@ class Running:
 
 
 async def _at_once() -> None: ...
+
+
+def _ignore(volume: str, change: Change) -> None:
+    del volume, change
 
 
 @dataclass(slots=True)
@@ -92,6 +97,9 @@ class Context:
     group: asyncio.TaskGroup | None = None
     catch_up: Callable[[], Awaitable[None]] = _at_once
     """Returns when what jobs had done when it was called is in the catalog (or that takes too long)."""
+
+    look_again: Callable[[str, Change], object] = _ignore
+    """Handles a change of a volume that its front did not tell, or not yet."""
 
     def wake(self) -> None:
         """Something changed: have the reconciler look soon."""

@@ -117,6 +117,7 @@ class Engine:
             context.spawn(self._clear_leftovers(volume), f"leftovers of {volume.name}")
         context.spawn(self._clear_staging(), "staging")
         context.spawn(self.reaching.run(), "reaching")
+        context.look_again = lambda volume, change: self._inboxes[volume].put_nowait(change)
         context.spawn(self.tagging.run(), "tags")
         await identify(context)
         context.launches.update(await context.catalog.nodes.launches())

@@ -104,4 +104,7 @@ class Flushing:
         exposed = [row for row in mine if not row.durable and (settled(row) or not row.closed)]
         if any(not self._reconciler.view.held(row) for row in exposed):
             return True
-        return unit.step is not None and (unit.addition or unit.state) in (CheckpointState.COMPLETE, CheckpointState.WRITING)
+        return unit.step is not None and (unit.addition or unit.state) in (
+            CheckpointState.COMPLETE,
+            CheckpointState.WRITING,
+        )

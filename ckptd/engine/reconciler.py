@@ -87,6 +87,10 @@ class View:
         return ended or skipped(named, self.policies[row.volume, row.run])
 
 
+_BUSY_S = 5.0
+"""The longest wait for a file that is not what the catalog says, or that somebody holds open: nothing tells when that ends."""
+
+
 class Reconciler:
     def __init__(self, context: Context, actions: Actions, *, ahead: int) -> None:
         """`ahead`: bytes of uploads that may be begun at a time, of each volume."""
@@ -357,7 +361,7 @@ class Reconciler:
             for key in keys:
                 retries.succeeded(key)
         except (SourceChanged, Busy):
-            failed(first_s=0.2)
+            failed(first_s=0.2, longest_s=_BUSY_S)
         except RemoteError as error:
             log.warning("remote.failed", work=str(what), error=error.message, again_in_s=round(failed() - now(), 1))
         except CkptdError as error:

@@ -17,10 +17,10 @@ def move_of(file: int) -> tuple[str, int]:
 class Retries:
     _failures: dict[object, tuple[int, float]] = field(default_factory=dict)
 
-    def failed(self, key: object, now: float, *, first_s: float = _FIRST_S) -> float:
+    def failed(self, key: object, now: float, *, first_s: float = _FIRST_S, longest_s: float = _LONGEST_S) -> float:
         """Notes a failure; returns when to try again."""
         count = self._failures.get(key, (0, 0.0))[0] + 1
-        at = now + min(_LONGEST_S, first_s * 2.0 ** min(count - 1, 10))
+        at = now + min(longest_s, first_s * 2.0 ** min(count - 1, 10))
         self._failures[key] = (count, at)
         return at
 

@@ -99,7 +99,10 @@ def _view(
         pinned=pin,
         manifest=unit.committed is not None and unit.addition is None and not adds_only(unit, context.node),
         manifest_current=unit.manifest_current and unit.state is CheckpointState.COMMITTED,
-        upload_begun=unit.begun or unit.addition is not None or uploading or (key in busy and any(row.id in begun for row in unit.rows)),
+        upload_begun=unit.begun
+        or unit.addition is not None
+        or uploading
+        or (key in busy and any(row.id in begun for row in unit.rows)),
         remote_ok=remote_ok,
         busy=working,
         retry_at=retry_at,

@@ -243,11 +243,16 @@ def added_to(unit: Unit) -> frozenset[str]:
 
 
 def _written_with_it(unit: Unit) -> list[Member]:
-    """Without small files that came long after the weights: the next checkpoint need not be evaluated already."""
+    """Without small files that came long after the weights, and without what came after the commit: the next checkpoint need
+    not be evaluated or converted already.
+    """
     settle_s = 0.0 if unit.policy is None else unit.policy.settle_s
     members = members_of(unit)
     times = {row.path: row.attributes.mtime_ns for row in unit.rows}
     times |= {path: entry.attributes.mtime_ns for path, entry in unit.cold.items()}
+    if unit.committed is not None and not unit.committed.several:
+        until = int(unit.committed.committed_at * 1e9)
+        members = [member for member in members if times[member.path] <= until] or members
     weights = [at for path, at in times.items() if not is_light(path)]
     if not weights or settle_s <= 0:
         return members

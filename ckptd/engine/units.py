@@ -103,7 +103,7 @@ def _unit(
 
 def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[UnitName, Unit], node: str) -> list[Unit]:
     previous: dict[str, Unit] = {}
-    short: dict[str, Unit] = {}
+    short: dict[str, list[int]] = defaultdict(list)
     last: Before | None = None
     pointers = {row.points_to: row for unit in units if unit.rows for row in unit.summed.pointers}
     judged = []
@@ -122,12 +122,15 @@ def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[Un
         judged.append(unit)
         if unit.step is not None and unit.restorable:
             previous[kind], last = unit, parts.before_of(unit, node)
-            short.pop(kind, None)
-        elif unit.state is CheckpointState.TORN and unit.reason.endswith(WHICH_BEFORE):
+            for place in short.pop(kind, ()):
+                # Of the same files as one that is whole because of them.
+                if unit.previous is not None and unit.previous.names == judged[place].names == unit.names:
+                    judged[place] = _judged_by(judged[place], unit, policy, now, node)
+        elif unit.state is CheckpointState.TORN and WHICH_BEFORE in unit.reason:
             # Two in a row that end alike were not cut off: the job writes other files now.
-            if kind in short and short[kind].names == unit.names:
+            if short[kind] and judged[short[kind][-1]].names == unit.names:
                 previous[kind] = unit
-            short[kind] = unit
+            short[kind].append(len(judged) - 1)
     judged = _in_order(judged)
     newer = False
     for unit in reversed(judged):
@@ -135,6 +138,13 @@ def _judge_run(units: list[Unit], policy: Policy, now: float, before: Mapping[Un
         parts.give_up(unit, policy, now)
         newer = newer or (unit.step is not None and unit.restorable)
     return judged
+
+
+def _judged_by(unit: Unit, other: Unit, policy: Policy, now: float, node: str) -> Unit:
+    found = _anew(unit)
+    found.pointed, found.policy, found.previous, found.before = unit.pointed, policy, other, unit.before
+    _judge(found, policy, now, node)
+    return found
 
 
 def _anew(unit: Unit) -> Unit:
@@ -225,6 +235,7 @@ def _judge(unit: Unit, policy: Policy, now: float, node: str) -> None:
             previous=None if unit.previous is None else unit.previous.names,
             committed_at=committed_at,
             pointed=unit.pointed,
+            ranks=None if unit.launch is None else unit.launch.ranks,
         )
         _apply(unit, said)
 

@@ -17,7 +17,7 @@ PATIENCE = 5
 """How many times the settle time a checkpoint waits for its framework's pointer, which some jobs do not write."""
 
 WHICH_BEFORE = "which the checkpoint before it has"
-"""The end of the one reason for `torn` that is but a guess."""
+"""In the one reason for `torn` that is but a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,11 @@ def judge(
     previous: frozenset[str] | None,
     committed_at: float | None = None,
     pointed: bool = False,
+    ranks: int | None = None,
 ) -> Verdict:
     """`members` are all files of one step of one run; `previous` is `names_of` the run's last complete checkpoint;
     `committed_at` is when an older content of this step was committed; `pointed`: a pointer that was written after all of
-    them names this step.
+    them names this step; `ranks`: processes of the job, as its launcher says.
 
     A marker makes it complete at once, and so does a pointer that is written when all ranks are through; otherwise it must
     have been quiet for `settle_s`, and where a pointer is still to come PATIENCE times as long. What is wrong with it
@@ -121,9 +122,9 @@ def judge(
         return case.writing(f"{_shown(unsettled)} is open" if unsettled else "no file yet", None)
     quiet_at = max(_quiet_at(member, now, settle_s) for member in members)
     marker = case.marker(members)
-    trouble = _trouble(members, case, marker, previous)
+    trouble = _trouble(members, case, marker, previous, ranks)
     dated = [member for member in members if not _ahead(member, now, settle_s)]
-    trouble = trouble or _older_marker(dated, marker, settle_s, committed_at)
+    trouble = trouble or _older_marker(dated, marker, settle_s, committed_at, previous, case)
     if trouble:
         return case.torn(trouble) if quiet_at <= now else case.writing(trouble, quiet_at)
     if marker or (pointed and case.layout.pointer_is_last):
@@ -168,7 +169,9 @@ def _quiet_at(member: Member, now: float, settle_s: float) -> float:
     return min(member.changed_at, now) + settle_s
 
 
-def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, previous: frozenset[str] | None) -> str:
+def _trouble(
+    members: Sequence[Member], case: _Case, marker: Member | None, previous: frozenset[str] | None, ranks: int | None
+) -> str:
     """Why this cannot be a whole checkpoint, as far as can be told; "" if nothing speaks against it."""
     paths = {member.path for member in members}
     for member in members:
@@ -192,25 +195,44 @@ def _trouble(members: Sequence[Member], case: _Case, marker: Member | None, prev
     missing = case.layout.missing(case.names, previous)
     if missing:
         return f"lacks {missing}"
-    if not marker and previous and (absent := lacking(names_of(members), previous)):
-        return f"lacks {base(absent[0])}, {WHICH_BEFORE}"
+    if not marker and previous:
+        indexed = frozenset(folder(comparable(member.path)) for member in members if _indexes_parts(member))
+        if absent := lacking(names_of(members), previous, ranks=ranks, indexed=indexed):
+            return f"lacks {base(absent[0])}, {WHICH_BEFORE}{_way_out(case)}"
     return ""
 
 
-def _older_marker(members: Sequence[Member], marker: Member | None, settle_s: float, committed_at: float | None) -> str:
+def _indexes_parts(member: Member) -> bool:
+    return base(member.path) == ".metadata" and bool(member.requires)
+
+
+def _way_out(case: _Case) -> str:
+    """A checkpoint that is no directory has no place for a marker."""
+    return "" if case.root == TOP or case.root in case.inside.values() else f": if it is whole, touch {case.root}/.done"
+
+
+def _older_marker(
+    members: Sequence[Member], marker: Member | None, settle_s: float, committed_at: float | None,
+    previous: frozenset[str] | None, case: _Case,
+) -> str:  # fmt: skip
     """A checkpoint that is written a second time still has the first one's marker while its files are replaced.
 
-    Some write others within moments after their marker; but what was written after a commit is another save.
+    Some write others within moments after their marker; but what was written after a commit is another save. What the
+    checkpoint before does not have, where all that it has is older than the marker, is no save at all: a conversion.
     """
     if marker is None:
         return ""
+    if previous:
+        old = names_of([member for member in members if member.changed_at <= marker.changed_at])
+        if previous <= old:
+            return ""
     for member in members:
         if member.added:
             continue
         newer = member.changed_at > marker.changed_at + settle_s
         newer = newer or (committed_at is not None and marker.changed_at <= committed_at < member.changed_at)
         if newer and member.path.lower().endswith((*EXTENSIONS, ".distcp")):
-            return f"{base(member.path)} was written after the marker {base(marker.path)}"
+            return f"{base(member.path)} was written after the marker {base(marker.path)}{_way_out(case)}"
     return ""
 
 

@@ -12,6 +12,7 @@ from ckptd.layouts.steps import step_of_directory, step_of_file
 
 _SHARD = re.compile(r"(?P<before>.*[-_.])(?P<number>\d+)-of-(?P<count>\d+)(?P<after>.*)")
 _RANK = re.compile(r"(?P<before>.*?(?:rank|rng_state|random_states|__)[-_]?)(?P<number>\d+)(?P<after>\D.*|$)")
+_WORLD = re.compile(r"(?P<before>.*world_size_)(?P<world>\d{1,6})_rank_(?P<number>\d{1,6})(?P<after>\D.*|$)")
 _LIGHT = (
     ".json", ".jsonl", ".txt", ".md", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".tsv", ".py", ".cfg", ".ini", ".html",
 )  # fmt: skip
@@ -88,26 +89,55 @@ def missing_shards(names: Iterable[str]) -> list[str]:
     return missing
 
 
-def lacking(names: frozenset[str], previous: frozenset[str]) -> list[str]:
-    """What the previous checkpoint has and this one has not, apart from what a smaller number of processes explains."""
+def lacking(
+    names: frozenset[str], previous: frozenset[str], *, ranks: int | None = None, indexed: frozenset[str] = frozenset()
+) -> list[str]:
+    """What the previous checkpoint has and this one has not, apart from what a smaller number of processes explains.
+
+    `ranks`: how many there are, as the launcher says. `indexed`: directories whose index names all parts in them, and all of
+    these are there.
+    """
     missing = [name for name in sorted(previous - names) if not _numbered_by_itself(name, names)]
     if not missing:
         return []
-    before, now = _ranks(previous), _ranks(names)
+    before, now = (_ranks(name for name in some if not _is_part(name, indexed)) for some in (previous, names))
     sizes = {len(found) for found in now.values()}
     consistent = len(sizes) == 1 and all(
         found == set(range(min(found), min(found) + len(found))) for found in now.values()
     )
     shrunk = (
-        consistent and before.keys() == now.keys() and all(len(old) % len(now[key]) == 0 for key, old in before.items())
+        consistent
+        and before.keys() == now.keys()
+        and (sizes == {ranks} or all(len(old) % len(now[key]) == 0 for key, old in before.items()))
     )
+    worlds = _whole_worlds(names)
     resharded = not missing_shards(names)
     left = [
         name
         for name in missing
-        if not (shrunk and _RANK.fullmatch(name)) and not (resharded and _same_series(name, names))
+        if not (shrunk and _RANK.fullmatch(name))
+        and not (resharded and _same_series(name, names))
+        and not _is_part(name, indexed)
+        and not ((found := _WORLD.fullmatch(name)) and (found["before"], found["after"]) in worlds)
     ]
     return _not_replaced(left, names, previous)
+
+
+def _is_part(name: str, indexed: frozenset[str]) -> bool:
+    return name.endswith(".distcp") and name.rpartition("/")[0] in indexed
+
+
+def _whole_worlds(names: Iterable[str]) -> set[tuple[str, str]]:
+    """Series like `model_world_size_6_rank_0.pt` in which every rank that they tell of is there."""
+    worlds: dict[tuple[str, str], dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for name in names:
+        if found := _WORLD.fullmatch(name):
+            worlds[found["before"], found["after"]][int(found["world"])].add(int(found["number"]))
+    return {
+        series
+        for series, sizes in worlds.items()
+        if all(len(numbers) == size and max(numbers) == size - 1 for size, numbers in sizes.items())
+    }
 
 
 def _not_replaced(missing: list[str], names: frozenset[str], previous: frozenset[str]) -> list[str]:

@@ -34,10 +34,10 @@ nodes = st.sampled_from(("here", "there"))
 def said(unit: Unit) -> Mapping[str, object]:
     """All that a unit tells others, and nothing of how it came to know it."""
     told = (
-        "key", "state", "addition", "added", "reason", "framework", "root", "wake_at", "manifest_current", "names", "pointed", "outlived",
+        "key", "state", "reason", "framework", "root", "wake_at", "manifest_current", "names", "pointed", "outlived",
         "written", "superseded", "part", "part_committed", "rewrites", "mine", "aside", "withdrawn", "before", "launch",
         "went", "taken", "files", "bytes", "hot_bytes", "durable_bytes", "hot", "exposed", "open_rows", "tiers", "written_at",
-        "begun", "cold", "summed",
+        "begun", "cold", "summed", "addition", "added",
     )  # fmt: skip
     return {name: getattr(unit, name) for name in told} | {"rows": tuple(unit.rows)}
 

@@ -248,7 +248,9 @@ def test_files_that_are_numbered_by_themselves_are_not_named_by_the_step(before:
     names = [f"model-{number}.bin" for number in range(4)]
     assert verdict(members(*names, step=now), members(*names, step=before)).state is State.COMPLETE
     lacking = verdict(members(*names[:2], step=5), members(*names, step=4))
-    assert (lacking.state, lacking.reason) == (State.TORN, "lacks model-2.bin, which the checkpoint before it has")
+    way_out = "lacks model-2.bin, which the checkpoint before it has: if it is whole, touch run/checkpoint-5/.done"
+    assert (lacking.state, lacking.reason) == (State.TORN, way_out)
+    assert verdict(members(*names[:2], ".done", step=5), members(*names, step=4)).state is State.COMPLETE
 
 
 def test_files_that_are_named_by_the_step_are_compared_without_it() -> None:
@@ -284,3 +286,47 @@ def test_what_is_added_after_the_commit_is_not_another_save() -> None:
     added = members("pytorch_model.bin", at=NOW - 50, added=True)
     said = judge(saved + added, now=NOW, settle_s=SETTLE, previous=None, committed_at=NOW - 60)
     assert said.state is State.COMPLETE
+
+
+def _ranks(number: int, name: str = "rng_state_{}.pth") -> list[str]:
+    return [name.format(rank) for rank in range(number)]
+
+
+def test_the_launcher_says_how_many_ranks_there_are_now() -> None:
+    before = names_of(members("model.bin", *_ranks(8), step=5))
+    for there, ranks, state in (
+        (6, 6, State.COMPLETE),
+        (5, 6, State.TORN),
+        (6, None, State.TORN),
+        (4, None, State.COMPLETE),
+    ):
+        found = members("model.bin", *_ranks(there), step=6)
+        assert judge(found, now=NOW, settle_s=SETTLE, previous=before, ranks=ranks).state is state, (there, ranks)
+
+
+def test_an_index_that_names_its_parts_says_how_many_ranks_there_are_now() -> None:
+    before = members("model/.metadata", *_ranks(8, "model/__{}_0.distcp"), step=5)
+    parts = _ranks(6, "model/__{}_0.distcp")
+    index = members("model/.metadata", step=6, requires=frozenset(base.rpartition("/")[2] for base in parts))
+    assert verdict(members(*parts, step=6) + index, before).state is State.COMPLETE
+    assert verdict(members(*parts[:5], step=6) + index, before).state is State.TORN
+    assert verdict(members("model/.metadata", *parts, step=6), before).state is State.TORN, "it names nothing"
+
+
+def test_names_that_tell_the_number_of_ranks_are_believed_where_all_are_there() -> None:
+    before = members("config.json", *_ranks(8, "model_world_size_8_rank_{}.pt"), step=5)
+    now = members("config.json", *_ranks(6, "model_world_size_6_rank_{}.pt"), step=6)
+    assert verdict(now, before).state is State.COMPLETE
+    assert verdict(now[:-1], before).state is State.TORN
+
+
+def test_weights_converted_before_the_commit_are_no_second_save() -> None:
+    saved = ("model.safetensors", "optimizer.pt", "trainer_state.json")
+    now = members(*saved, step=6) + members("pytorch_model.bin", step=6, at=NOW - 50)
+    assert verdict(now, members(*saved, step=5)).state is State.COMPLETE
+    again = members(*saved, step=6) + members("pytorch_model.bin", step=6, at=NOW - 50)
+    again[0] = members("model.safetensors", step=6, at=NOW - 60)[0]
+    said = verdict(again, members(*saved, step=5))
+    assert said.state is State.TORN
+    assert "touch run/checkpoint-6/.done" in said.reason
+    assert verdict(now).state is State.TORN, "nothing says what a save is"
