@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -96,13 +97,29 @@ def test_a_prune_that_is_killed_again_and_again_ends_with_what_is_kept_and_nothi
 
 
 def test_an_interrupted_rm_goes_on_and_leaves_what_others_wrote(daemon: Daemon) -> None:
-    saved(daemon, 1, 2, 3)
+    saved(daemon, 1, 2, 3, count=MANY)
     foreign = daemon.remote / "run-1/checkpoint-2/notes.txt"
     foreign.write_text("mine")
-    daemon.ctl("rm", "run-1@2", "--remote", "--yes")
+
+    def of_two() -> set[str]:
+        return {key.removeprefix("run-1/checkpoint-2/") for key in keys(daemon) if steps_in([key]) == {2}}
+
+    with killing(daemon):
+        asked = threading.Thread(target=daemon.ctl, args=("rm", "run-1@2", "--remote", "--yes"), kwargs={"check": None})
+        asked.start()
+        end = time.monotonic() + 60
+        while manifests(daemon) != {1, 3} and time.monotonic() < end:
+            pass  # its objects go after it: that is the moment
+    left = of_two()
+    assert left > {"notes.txt"}, "it was interrupted"
+    daemon.start()
+    asked.join(60)
+    daemon.until(lambda: of_two() == {"notes.txt"}, "its objects go too", 60)
     assert manifests(daemon) == {1, 3}
-    assert set(objects(daemon.remote / "run-1/checkpoint-2")) == {"notes.txt"}
-    assert not (daemon.volume / "run-1/checkpoint-2").exists()
+    daemon.until(lambda: not (daemon.volume / "run-1/checkpoint-2").exists(), "and what lies here", 60)
+    assert daemon.checkpoint("run-1", 2) is None
+    for step in (1, 3):
+        daemon.ctl("verify", f"run-1@{step}", "--remote")
 
 
 def test_objects_that_another_manifest_describes_stay(new_daemon: Callable[..., Daemon]) -> None:
