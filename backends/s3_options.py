@@ -7,7 +7,7 @@
     checksum           auto | crc64nvme | crc32c | md5 | none (see `s3_checksum`)
     verify_tls         true | false
     ca_bundle          file with the certificates to trust
-    connect_timeout    seconds, default 10; also bounds how long one block may wait to be sent
+    connect_timeout    seconds, default 30; also bounds how long one block may wait to be sent
     read_timeout       seconds without a byte from the server, default 30
 
 and what `s3_attributes` names (storage_class, tags, sse, kms_key_id, requester_pays).
@@ -76,7 +76,7 @@ class S3Options:
             checksum=options.get("checksum", "auto"),
             verify_tls=options.get("verify_tls", "true") == "true",
             ca_bundle=ca_bundle,
-            connect_timeout=_seconds(options, "connect_timeout", 10.0),
+            connect_timeout=_seconds(options, "connect_timeout", 30.0),
             read_timeout=_seconds(options, "read_timeout", 30.0),
             attributes=S3Attributes.parse(prefix, options),
         )

@@ -110,7 +110,7 @@ def tiers(context: Context, view: View, pins: Iterable[PinRow]) -> tuple[TierRep
             budget_bytes=tier.budget,
             effective_budget_bytes=tier.effective,
             used_bytes=used_bytes(context, view.units, place),
-            pinned_bytes=sum(row.size for unit in held for row in unit.rows if row.copy(place)),
+            pinned_bytes=sum(unit.summed.held[place] for unit in held),
             huge_pages=tier.huge_pages,
         )
         for place, tier in context.tiers.items()
