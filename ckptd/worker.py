@@ -265,9 +265,8 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def main() -> int:
-    sys.setswitchinterval(
-        0.001
-    )  # where a thread derives what follows from very many files, the loop waits no 5 ms a turn
+    # Where a thread derives what follows from very many files, the loop does not wait 5 ms for each turn.
+    sys.setswitchinterval(0.001)
     gc.disable()  # until it is ready: what a start makes stays, and looking for garbage takes half of the time of a large one
     orders = Orders.read()
     logging.configure("worker")

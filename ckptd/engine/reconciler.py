@@ -106,7 +106,7 @@ class Reconciler:
         self._looking = asyncio.Lock()
         """Held while a view is made: an older one never replaces a newer one."""
         self._took = 0.0
-        """Seconds: the last look."""
+        """Seconds: the last look, if there was much to look at; on a busy machine a small one may take long, too."""
 
     async def run(self) -> None:
         while True:
@@ -176,11 +176,12 @@ class Reconciler:
 
         begun = time.monotonic()
         committed: dict[UnitName, Committed] = dict(known)
-        if self._much(rows, committed):
+        much = self._much(rows, committed)
+        if much:
             self.view, answer = await asyncio.to_thread(derive, _as_it_is(context))
         else:
             self.view, answer = derive(context)
-        self._took = time.monotonic() - begun
+        self._took = time.monotonic() - begun if much else 0.0
         return answer
 
     def _much(self, rows: Mapping[UnitName, Sequence[FileRow]], known: Mapping[UnitName, Committed]) -> bool:
