@@ -1,7 +1,7 @@
 """`s3://bucket/prefix`: AWS S3 and the stores that speak it (MinIO, Ceph, SeaweedFS, R2, …), through boto3.
 
 One attempt a call, one connection of a pool each; the engine above repeats. A body goes from the caller's memory map to
-the socket and from the socket into the caller's memory, never over the Python heap (`caller`, `s3_body`). The store
+the socket and from the socket into the caller's memory, never over the Python heap (`caller`, `http_body`). The store
 compares checksums: which kind is found out at the first write (`s3_probe`).
 
 An upload's id is `<checksum kind>:<the store's id>`, so that another process finishes it the way it was begun.
@@ -33,7 +33,7 @@ from .errors import (
     Unavailable,
     UploadGone,
 )  # fmt: skip
-from .s3_body import flow, pour
+from .http_body import flow, pour
 from .s3_checksum import (
     Algorithm,
     begin_arguments,
@@ -237,7 +237,8 @@ class S3Backend:
         if int(first) != offset or answer["ContentLength"] < length:
             answer["Body"].close()
             raise ObjectChanged(f"{key}: bytes {offset} to {end} were asked for, {first}-{rest} came")
-        return answer["Body"]
+        # The response inside botocore's StreamingBody.
+        return getattr(answer["Body"], "_raw_stream", answer["Body"])
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         """Keys that end in a slash are left out: consoles make such objects to show empty folders."""

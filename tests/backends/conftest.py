@@ -1,32 +1,72 @@
-"""The stores the contract is tested against: each a real one."""
+"""The stores the contract is tested against: each a real one, but OSS, of which no server can be had (`servers.oss_gateway`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from documented_example import MemoryBackend
 
 from backends.base import Backend
+from backends.oss import OssBackend
 from backends.posix import PosixBackend
 from backends.s3 import S3Backend
 
+Opened = tuple[type[Backend], str, Mapping[str, str]]
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3)])
+
+def _file(request: pytest.FixtureRequest) -> Opened:
+    """Its directory is there before the tests, as a bucket is."""
+    url = f"file://{request.getfixturevalue('tmp_path')}/remote"
+    PosixBackend.from_url(url, {}).probe()
+    return PosixBackend, url, {}
+
+
+def _memory(request: pytest.FixtureRequest) -> Opened:
+    return MemoryBackend, f"memory://{request.node.nodeid}", {}
+
+
+def _oss(request: pytest.FixtureRequest) -> Opened:
+    remote = request.getfixturevalue("oss_remote")
+    return OssBackend, remote.url, remote.options
+
+
+def _oss_v1(request: pytest.FixtureRequest) -> Opened:
+    kind, url, options = _oss(request)
+    return kind, url, {**options, "signature": "v1"}
+
+
+def _s3(request: pytest.FixtureRequest) -> Opened:
+    remote = request.getfixturevalue("s3_remote")
+    return S3Backend, remote.url, remote.options
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], Opened]] = {
+    "file": _file,
+    "memory": _memory,
+    "oss": _oss,
+    "oss-v1": _oss_v1,
+    "s3": _s3,
+}
+"""Name to what opens a fresh, empty remote. The name's first part is the marker of the server it needs."""
+_MARKED = {"oss", "s3"}
+
+
+def _parameter(name: str) -> object:
+    suite = name.partition("-")[0]
+    return pytest.param(name, marks=getattr(pytest.mark, suite) if suite in _MARKED else ())
+
+
+@pytest.fixture(params=[_parameter(name) for name in STORES])
 def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[], Backend]]:
     """Opens the same fresh, empty remote; each call gives an instance of its own, as another process would have."""
     opened: list[Backend] = []
-    if request.param == "s3":
-        remote = request.getfixturevalue("s3_remote")
-        kind, url, options = S3Backend, remote.url, remote.options
-    else:
-        kind, url, options = PosixBackend, f"file://{request.getfixturevalue('tmp_path')}/remote", {}
+    kind, url, options = STORES[request.param](request)
 
     def opener() -> Backend:
         opened.append(kind.from_url(url, options))
         return opened[-1]
 
-    if request.param == "file":
-        opener().probe()
     yield opener
     for backend in opened:
         backend.delete([found.key for found in backend.list("")])

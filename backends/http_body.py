@@ -1,6 +1,6 @@
 """From the socket into the target's page, without a stop on the Python heap.
 
-`StreamingBody.read` makes bytes of everything, and urllib3's `readinto` copies what its `read` made. The `http.client`
+What client libraries offer makes bytes of everything, and urllib3's `readinto` copies what its `read` made. The `http.client`
 response underneath reads with `recv_into`; measured: 1 GiB down in 1.6-2.3 s of CPU instead of 4.6-5.9.
 """
 
@@ -18,7 +18,7 @@ _STRETCH = 512 << 10
 
 
 def pour(body: Any, target: memoryview, on_bytes: Callable[[int], None] | None, what: str) -> None:
-    """Fills `target` from a botocore StreamingBody. What `on_bytes` raises comes out; the connection is dropped then.
+    """Fills `target` from a urllib3 response. What `on_bytes` raises comes out; the connection is dropped then.
 
     Raises Unavailable when the stream stops or ends early.
     """
@@ -59,15 +59,14 @@ def _receive(
 
 
 def _reader(body: Any) -> Any:
-    """The `http.client.HTTPResponse` inside; the StreamingBody itself should the libraries ever hide it."""
-    raw = getattr(body, "_raw_stream", None)
-    inner = getattr(raw, "_original_response", None)
+    """The `http.client.HTTPResponse` inside; the body itself should the libraries ever hide it."""
+    inner = getattr(body, "_original_response", None)
     return inner if isinstance(inner, http.client.HTTPResponse) else body
 
 
 def _give_back(body: Any, *, reusable: bool) -> None:
     """A connection whose answer was read to its end serves the next request; any other is closed."""
-    release = getattr(getattr(body, "_raw_stream", None), "release_conn", None)
+    release = getattr(body, "release_conn", None)
     if reusable and release is not None:
         release()
     else:
