@@ -28,7 +28,7 @@ from .errors import CredentialsRefused, Unavailable
 _BEFORE_S = 300.0
 """Renewed this long before they end: a part that is on its way then was signed with keys that were good."""
 _AGAIN_S = 5.0
-"""After a renewal that failed; the old keys are good until then."""
+"""Between two renewals: some services give the same keys until shortly before they end."""
 _PATIENCE_S = 5.0
 _TOKEN_S = 21600
 _ROLE = "latest/meta-data/ram/security-credentials/"

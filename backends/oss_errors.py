@@ -139,7 +139,8 @@ def _from_any(error: Exception, where: Where, key: str) -> BackendError | None:
         return BadConfiguration(f"{what}: {error}", hint="check the remote's URL and options")
     if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)):
         return _from_wire(error, where, what)
-    if isinstance(error, (ElementTree.ParseError, OssError)):
+    # oss2 raises a bare RuntimeError for XML that is well-formed and not OSS's.
+    if isinstance(error, (ElementTree.ParseError, OssError)) or str(error).startswith("parse xml: "):
         return Unavailable(f"{what}: {error}", hint=f"does {where.endpoint} speak OSS?")
     return None
 
