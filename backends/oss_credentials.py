@@ -52,13 +52,13 @@ class Keys:
         try:
             said: Any = json.loads(text)
             ends = said.get("Expiration")
-            stamp = datetime.fromisoformat(ends.replace("Z", "+00:00")).timestamp() if ends else None
+            stamp = datetime.fromisoformat(ends).timestamp() if ends else None
             found = cls(said["AccessKeyId"], said["AccessKeySecret"], said.get("SecurityToken") or "", stamp)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CredentialsRefused(
                 f"{where} holds no AccessKeyId and AccessKeySecret as JSON ({type(error).__name__})", hint=_NONE
             ) from None
-        if not isinstance(found.id, str) or not isinstance(found.secret, str) or not found.id or not found.secret:
+        if not all(isinstance(each, str) and each for each in (said["AccessKeyId"], said["AccessKeySecret"])):
             raise CredentialsRefused(f"{where} holds empty keys", hint=_NONE)
         return found
 

@@ -9,7 +9,7 @@ import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import requests
 import urllib3.exceptions
@@ -140,7 +140,7 @@ def _from_any(error: Exception, where: Where, key: str) -> BackendError | None:
     if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)):
         return _from_wire(error, where, what)
     # oss2 raises a bare RuntimeError for XML that is well-formed and not OSS's.
-    if isinstance(error, (ElementTree.ParseError, OssError)) or str(error).startswith("parse xml: "):
+    if isinstance(error, (ET.ParseError, OssError)) or str(error).startswith("parse xml: "):
         return Unavailable(f"{what}: {error}", hint=f"does {where.endpoint} speak OSS?")
     return None
 

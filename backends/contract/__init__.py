@@ -17,6 +17,8 @@
 It needs pytest, and nothing of ckptd but `backends`. `docs/backends.md` has a whole example.
 """
 
+# ruff: noqa: E402  (asserts are rewritten only in modules that are imported after this)
+
 import pytest
 
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("copies", "listing", "parts", "putting", "reading")))

@@ -19,7 +19,7 @@ class CopyingStore(Backend, Copying):
 class _Unread(Memory):
     """Whose bytes stay where they are: for stores whose own word on a copy is a CRC64NVME, or which read it back."""
 
-    def read(self, size: int = -1, /) -> bytes | memoryview:
+    def read(self, size: int = -1, /) -> bytes | memoryview:  # noqa: ARG002  (the interface)
         raise AssertionError("the bytes of a copy are not sent")
 
 

@@ -142,7 +142,7 @@ class TransferSettings(_Section):
     reuse: bool = Field(
         default=True,
         description="Parts of a file that are the same as in the checkpoint before are copied inside the remote instead of "
-        "sent, where it can (S3, `file://`).",
+        "sent, where it can (S3, OSS, `file://`).",
     )
 
 

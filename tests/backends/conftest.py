@@ -31,11 +31,6 @@ def _oss(request: pytest.FixtureRequest) -> Opened:
     return OssBackend, remote.url, remote.options
 
 
-def _oss_v1(request: pytest.FixtureRequest) -> Opened:
-    kind, url, options = _oss(request)
-    return kind, url, {**options, "signature": "v1"}
-
-
 def _s3(request: pytest.FixtureRequest) -> Opened:
     remote = request.getfixturevalue("s3_remote")
     return S3Backend, remote.url, remote.options
@@ -45,19 +40,16 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Opened]] = {
     "file": _file,
     "memory": _memory,
     "oss": _oss,
-    "oss-v1": _oss_v1,
     "s3": _s3,
 }
-"""Name to what opens a fresh, empty remote. The name's first part is the marker of the server it needs."""
+"""Name to what opens a fresh, empty remote."""
 _MARKED = {"oss", "s3"}
+"""Those that need a server; their marker has their name."""
 
 
-def _parameter(name: str) -> object:
-    suite = name.partition("-")[0]
-    return pytest.param(name, marks=getattr(pytest.mark, suite) if suite in _MARKED else ())
-
-
-@pytest.fixture(params=[_parameter(name) for name in STORES])
+@pytest.fixture(
+    params=[pytest.param(name, marks=getattr(pytest.mark, name) if name in _MARKED else ()) for name in STORES]
+)
 def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[], Backend]]:
     """Opens the same fresh, empty remote; each call gives an instance of its own, as another process would have."""
     opened: list[Backend] = []

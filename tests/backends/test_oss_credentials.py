@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from awscrt.checksums import crc64nvme
@@ -105,7 +105,7 @@ class Metadata:
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
-    def __enter__(self) -> Metadata:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

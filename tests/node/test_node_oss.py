@@ -62,6 +62,9 @@ def test_a_checkpoint_becomes_durable_and_hot_on_another_node(on_oss: NewDaemon,
     second.ctl("verify", "run-42@100", "--remote")
     first.ctl("rm", "run-42", "--remote", "--yes")
     first.until(lambda: not [key for key in keys(store) if "run-42" in key], "nothing of it left")
+    first.ctl("down")
+    second.ctl("down")
+    store.delete(keys(store))  # it may be a real bucket
     store.close()
 
 
@@ -150,15 +153,11 @@ class TestUp:
         [
             ("oss://ckptd-missing/p", {}, {}, {}, "no such bucket", "create the bucket", 1),
             ("oss://ckptd-elsewhere/p", {}, {}, {}, "oss-cn-other.aliyuncs.com", "endpoint_url", 2),
-            ("oss://ckptd-foreign/p", {}, {}, {}, "AccessDenied", "bucket policy", 1),
-            ("oss://Not_A_Bucket/p", {}, {}, {}, "Not_A_Bucket", "3 to 63", 2),
-            ("", {"OSS_ACCESS_KEY_SECRET": "wrong"}, {}, {}, "SignatureDoesNotMatch", "OSS_ACCESS_KEY_SECRET", 1),
             ("", {"OSS_ACCESS_KEY_ID": ""}, {}, {}, "OSS_ACCESS_KEY_ID", "set OSS_ACCESS_KEY_ID", 1),
-            ("", {}, {"region": "cn-other"}, {}, "region", "region to the bucket", 2),
             ("", {}, {}, {"clock": 3600.0}, "RequestTimeTooSkewed", "chrony", 1),
             ("", {}, {"access_key_secret": "hunter2"}, {}, "secrets", "credentials_file", 2),
         ],
-        ids=["bucket", "endpoint", "account", "name", "secret", "no keys", "region", "clock", "secret in a file"],
+        ids=["bucket", "endpoint", "no keys", "clock", "secret in a file"],
     )
     def test_it_is_refused(
         self, new_daemon: NewDaemon, oss_gateway: OssGateway, oss_environment: None, url: str, changed: dict[str, str],

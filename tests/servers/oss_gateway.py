@@ -12,6 +12,7 @@ What it does not do: virtual-host addressing, ACLs, versions themselves, callbac
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import sys
@@ -24,7 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 if __name__ == "__main__":
@@ -60,15 +61,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def handle(self) -> None:
-        try:
+        with contextlib.suppress(ConnectionError, TimeoutError):
             super().handle()
-        except (ConnectionError, TimeoutError):
-            pass
 
     def do_GET(self) -> None:
         self._answer()
 
-    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815  (the names http.server asks for)
 
     def _answer(self) -> None:
         self.left = int(self.headers.get("content-length", 0))
@@ -173,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self._body()
         if self.said.get("content-md5") != base64.b64encode(_md5(body)).decode():
             raise Refused(400, "InvalidDigest", "The Content-MD5 you specified was invalid.")
-        keys = [node.text or "" for node in ElementTree.fromstring(body).iter("Key")]
+        keys = [node.text or "" for node in ET.fromstring(body).iter("Key")]
         if not 1 <= len(keys) <= 1000:
             raise Refused(400, "MalformedXML", "The XML you provided was not well-formed.")
         for key in keys:
@@ -203,6 +202,8 @@ class Handler(BaseHTTPRequestHandler):
             case "DELETE":
                 self.store.delete(self.key)
                 self._send(204)
+            case "GET" if upload_id is not None:
+                self._list_parts(upload_id)
             case "GET" | "HEAD":
                 self._get()
             case _:
@@ -241,6 +242,22 @@ class Handler(BaseHTTPRequestHandler):
         crc = {} if "no-part-crc" in self.server.control["quirks"] else {"x-oss-hash-crc64ecma": str(stored.crc)}
         self._xml("CopyPartResult", f'<ETag>"{stored.etag}"</ETag>', {"ETag": f'"{stored.etag}"'} | crc)
 
+    def _list_parts(self, upload_id: str) -> None:
+        after, most = int(self.query.get("part-number-marker") or 0), int(self.query.get("max-parts", 1000))
+        with self.store.lock:
+            found = sorted(item for item in self.store.upload(self.key, upload_id).parts.items() if item[0] > after)
+        page, more = found[:most], len(found) > most
+        rows = "".join(
+            f'<Part><PartNumber>{number}</PartNumber><ETag>"{part.etag}"</ETag><Size>{part.size}</Size>'
+            f"<LastModified>{_iso(part.modified)}</LastModified></Part>"
+            for number, part in page
+        )
+        last = page[-1][0] if page else 0
+        self._xml(
+            "ListPartsResult",
+            f"<NextPartNumberMarker>{last}</NextPartNumberMarker><IsTruncated>{str(more).lower()}</IsTruncated>{rows}",
+        )
+
     def _copied(self) -> Stored:
         """Of `x-oss-copy-source`, its range and its condition."""
         bucket, _, key = unquote(self.said["x-oss-copy-source"]).removeprefix("/").partition("/")
@@ -264,11 +281,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _complete(self, upload_id: str) -> None:
         try:
-            root = ElementTree.fromstring(self._body())
+            root = ET.fromstring(self._body())
             listed = [
                 (int(node.findtext("PartNumber") or 0), node.findtext("ETag") or "") for node in root.iter("Part")
             ]
-        except ElementTree.ParseError:
+        except ET.ParseError:
             raise Refused(400, "MalformedXML", "The XML you provided was not well-formed.") from None
         forbid = self.said.get("x-oss-forbid-overwrite") == "true"
         stored = self.store.complete(self.key, upload_id, listed, forbid=forbid)

@@ -55,14 +55,14 @@ class Store:
                 while left:
                     got = source.readinto(buffer[: min(left, _BLOCK)])
                     if not got:
-                        raise EOFError
+                        raise EOFError  # noqa: TRY301  (the file is removed on the way out)
                     block = buffer[:got]
                     file.write(block)
                     digest.update(block)
                     crc = crc64.xz(block, crc)
                     left -= got
             if md5 is not None and md5 != digest.hexdigest():
-                raise Refused(400, "InvalidDigest", "The Content-MD5 you specified was invalid.")
+                raise Refused(400, "InvalidDigest", "The MD5 you specified was invalid.")  # noqa: TRY301  (the same)
         except BaseException:
             path.unlink()
             raise
