@@ -11,7 +11,7 @@
     metadata_url       of the instance's metadata service; default `http://100.100.100.200`
     verify_tls         true | false
     ca_bundle          file with the certificates to trust
-    connect_timeout    seconds, default 10; also bounds how long one block may wait to be sent
+    connect_timeout    seconds, default 30; also bounds how long one block may wait to be sent
     read_timeout       seconds without a byte from the server, default 30
 
 Keys and tokens are no options: they come from the environment, a file, or the instance's role.
@@ -90,7 +90,7 @@ class OssOptions:
             metadata_url=options.get("metadata_url") or "http://100.100.100.200",
             verify_tls=options.get("verify_tls", "true") == "true",
             ca_bundle=ca_bundle,
-            connect_timeout=_seconds(options, "connect_timeout", 10.0),
+            connect_timeout=_seconds(options, "connect_timeout", 30.0),
             read_timeout=_seconds(options, "read_timeout", 30.0),
         )
 

@@ -74,7 +74,7 @@ def test_a_killed_daemon_sends_again_only_what_was_on_its_way(
     new_daemon: NewDaemon, oss_proxied: OssRemote, everything: bool
 ) -> None:
     parts, in_flight, proxy, store = 20, 4, oss_proxied.proxy, seen_from_outside(oss_proxied)
-    slow = TRANSFER + '\nbandwidth = "40MiB"'
+    slow = TRANSFER + '\nbandwidth = "12MiB"'
     daemon = new_daemon(remote=oss_proxied.url, options=options(oss_proxied), transfer=slow)
     daemon.start()
     content = os.urandom(parts * PART)
