@@ -87,7 +87,8 @@ class OssBackend:
     ) -> ObjectInfo:
         if if_match or (if_absent and not self._decides):
             self._require_condition(key, if_match)
-        size, headers = len(source), self._class()
+        size = len(source)
+        headers: dict[str, str] = {}
         if if_absent:
             headers["x-oss-forbid-overwrite"] = "true"
         checked = CheckedSource(source, crc64nvme, key)
@@ -104,7 +105,7 @@ class OssBackend:
 
     def begin(self, key: str, size: int) -> str:  # noqa: ARG002  (OSS does not ask for the size)
         with self._connection.calling(key):
-            answer = self._connection.bucket.init_multipart_upload(self._name(key), headers=self._class())
+            answer = self._connection.bucket.init_multipart_upload(self._name(key))
         return str(answer.upload_id)
 
     def put_part(self, key: str, upload_id: str, number: int, offset: int, source: Source, crc64nvme: int) -> PartTag:  # noqa: ARG002  (the number orders)
@@ -122,7 +123,7 @@ class OssBackend:
             meant = crc64xz_of(watched)
             self._connection.bucket.copy_object(
                 self._options.bucket, self._name(origin.key), self._name(key),
-                headers=whole_headers(origin) | self._class(),
+                headers=whole_headers(origin),
             ).resp.read()  # fmt: skip
         return replace(self._confirmed(key, len(source), meant, what), crc64nvme=crc64nvme)
 
@@ -227,9 +228,6 @@ class OssBackend:
 
     def _key(self, name: str) -> str:
         return name[len(self._options.prefix) :]
-
-    def _class(self) -> dict[str, str]:
-        return {"x-oss-storage-class": self._options.storage_class} if self._options.storage_class else {}
 
     def _body(self, key: str, offset: int, length: int, etag: str | None) -> Any:
         """The answer's body; None where there is nothing to read.

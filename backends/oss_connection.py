@@ -11,6 +11,7 @@ import oss2
 
 from .caller import WatchedSource
 from .errors import BackendError, CredentialsRefused, PreconditionFailed
+from .oss_attributes import AttributedBucket
 from .oss_credentials import find_keys
 from .oss_errors import Where, translated
 from .oss_options import OssOptions
@@ -42,11 +43,13 @@ class OssConnection:
         session.session.max_redirects = 0  # a signature is for one host
         session.session.auth = _as_it_is
         auth = oss2.ProviderAuthV4 if options.signature == "v4" else oss2.ProviderAuth
-        return oss2.Bucket(
+        bucket = AttributedBucket(
             auth(self._keys), options.endpoint, options.bucket, session=session, region=options.region,
             is_cname=options.cname, connect_timeout=(options.connect_timeout, options.read_timeout),
             enable_crc=False, app_name="ckptd",
         )  # fmt: skip
+        bucket.attributes = options.attributes
+        return bucket
 
     @contextmanager
     def calling(

@@ -5,7 +5,6 @@
     network            public | internal (from inside Alibaba Cloud: free and faster) | accelerate; default: public
     cname              true | false: endpoint_url is a domain that is bound to the bucket
     signature          v4 | v1 (old private clouds)
-    storage_class      Standard | IA: of what is written; default: the bucket's own
     credentials_file   JSON with temporary keys that is renewed by others (see `oss_credentials`)
     role               RAM role of the ECS instance; default: the one it has
     metadata_url       of the instance's metadata service; default `http://100.100.100.200`
@@ -13,6 +12,8 @@
     ca_bundle          file with the certificates to trust
     connect_timeout    seconds, default 30; also bounds how long one block may wait to be sent
     read_timeout       seconds without a byte from the server, default 30
+
+and what `oss_attributes` names (storage_class, tags, sse, kms_key_id, requester_pays).
 
 Keys and tokens are no options: they come from the environment, a file, or the instance's role.
 """
@@ -26,20 +27,21 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from . import oss_attributes
 from .errors import BadConfiguration
+from .oss_attributes import OssAttributes
 
 _CHOICES = {
     "network": ("public", "internal", "accelerate"),
     "cname": ("true", "false"),
     "signature": ("v4", "v1"),
-    "storage_class": ("Standard", "IA"),
     "verify_tls": ("true", "false"),
 }
 _FREE = (
     "region", "endpoint_url", "credentials_file", "role", "metadata_url", "ca_bundle", "connect_timeout", "read_timeout",
+    *oss_attributes.NAMES,
 )  # fmt: skip
 _SECRETS = {"access_key_id", "access_key_secret", "security_token", "session_token", "secret", "token"}
-_ARCHIVES = {"Archive", "ColdArchive", "DeepColdArchive"}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _OWN = re.compile(r"(?:[^.]+\.)?oss-([a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com")
@@ -56,7 +58,6 @@ class OssOptions:
     """None only where the signature does not need it."""
     cname: bool
     signature: str
-    storage_class: str | None
     credentials_file: str | None
     role: str | None
     metadata_url: str
@@ -64,6 +65,7 @@ class OssOptions:
     ca_bundle: str | None
     connect_timeout: float
     read_timeout: float
+    attributes: OssAttributes
 
     @classmethod
     def parse(cls, url: str, options: Mapping[str, str]) -> Self:
@@ -84,7 +86,6 @@ class OssOptions:
             region=region,
             cname=options.get("cname") == "true",
             signature=signature,
-            storage_class=options.get("storage_class") or None,
             credentials_file=options.get("credentials_file") or None,
             role=options.get("role") or None,
             metadata_url=options.get("metadata_url") or "http://100.100.100.200",
@@ -92,6 +93,7 @@ class OssOptions:
             ca_bundle=ca_bundle,
             connect_timeout=_seconds(options, "connect_timeout", 30.0),
             read_timeout=_seconds(options, "read_timeout", 30.0),
+            attributes=OssAttributes.parse(prefix, options),
         )
 
 
@@ -124,11 +126,6 @@ def _check_names(options: Mapping[str, str]) -> None:
         if name not in _FREE and name not in _CHOICES:
             known = ", ".join(sorted([*_FREE, *_CHOICES]))
             raise BadConfiguration(f"'{name}' is no option of an oss:// remote", hint=f"known: {known}")
-        if name == "storage_class" and value in _ARCHIVES:
-            raise BadConfiguration(
-                f"storage_class = '{value}': what is archived cannot be read back at once",
-                hint="write Standard or IA, and let a life-cycle rule of the bucket archive old runs",
-            )
         if name in _CHOICES and value not in _CHOICES[name]:
             raise BadConfiguration(f"{name} = '{value}'", hint=f"one of: {', '.join(_CHOICES[name])}")
 

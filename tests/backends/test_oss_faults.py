@@ -234,18 +234,6 @@ class TestRefusals:
         assert store.head("a") is None
         store.abort("a", upload)
 
-    def test_the_class_of_storage_that_was_asked_for_is_asked_of_the_store(
-        self, open_with: Callable[..., OssBackend]
-    ) -> None:
-        store = open_with(storage_class="IA")
-        put(store, "a", b"1")
-        upload = store.begin("b", len(PART))
-        store.finish("b", upload, [put_part(store, "b", upload, 1, 0, PART)], crc64nvme(PART))
-        store.copy("c", Origin("a", store.head("a").etag), Memory(b"1"), crc64nvme(b"1"))  # type: ignore[union-attr]
-        for key in "abc":
-            head = store._connection.bucket.head_object(store._name(key))
-            assert head.headers["x-oss-storage-class"] == "IA"
-
 
 class TestConnections:
     def test_a_store_that_is_down_is_unavailable(self, store: OssBackend, proxy: FaultProxy) -> None:
