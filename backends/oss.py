@@ -121,11 +121,11 @@ class OssBackend:
         watched, what = WatchedSource(source), f"{key}, copied from {origin.key}"
         with copying(self._connection, what, source=watched):
             meant = crc64xz_of(watched)
-            self._connection.bucket.copy_object(
-                self._options.bucket, self._name(origin.key), self._name(key),
-                headers=whole_headers(origin),
-            ).resp.read()  # fmt: skip
-        return replace(self._confirmed(key, len(source), meant, what), crc64nvme=crc64nvme)
+            answer = self._connection.bucket.copy_object(
+                self._options.bucket, self._name(origin.key), self._name(key), headers=whole_headers(origin)
+            )
+            answer.resp.read()
+        return replace(self._proven(key, len(source), meant, what, answer.etag), crc64nvme=crc64nvme)
 
     def copy_part(
         self, key: str, upload_id: str, number: int, offset: int, origin: Origin, source: Source, crc64nvme: int
@@ -150,8 +150,7 @@ class OssBackend:
             with self._connection.calling(key):
                 answer = self._connection.bucket.complete_multipart_upload(self._name(key), upload_id, listed)
                 answer.resp.read()
-            require_store(meant, answer.crc, key)
-            found = self._confirmed(key, size, meant, key)
+            found = self._proven(key, size, meant, key, answer.etag)
         except UploadGone as error:
             # Perhaps this very call succeeded before and its answer was lost.
             try:
@@ -285,7 +284,15 @@ class OssBackend:
         require_store(crc, answer.server_crc, what)
         return self._info(key, answer)
 
-    def _take_back(self, key: str, etag: str) -> None:
+    def _proven(self, key: str, size: int, crc: int, what: str, etag: str | None) -> ObjectInfo:
+        """`_confirmed` of what was just made with that ETag; other bytes do not stay."""
+        try:
+            return self._confirmed(key, size, crc, what)
+        except ChecksumMismatch:
+            self._take_back(key, etag)
+            raise
+
+    def _take_back(self, key: str, etag: str | None) -> None:
         """Other bytes than were sent are visible at `key`: gone again, unless somebody has replaced them."""
         found = self.head(key)
         if found is not None and found.etag == etag:

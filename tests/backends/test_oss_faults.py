@@ -351,6 +351,7 @@ class TestBytes:
         flip(newest, MIB)
         with pytest.raises(ChecksumMismatch):
             store.finish("a", upload, [part], crc64nvme(PART))
+        assert store.head("a") is None
 
     def test_tags_of_another_process_are_checked_against_the_whole(self, store: OssBackend) -> None:
         upload = store.begin("a", len(PART))
@@ -396,6 +397,13 @@ class TestCopies:
         with pytest.raises(NotSupported, match="no checksum"):
             self.copied(store)
         store.finish("new", self.upload, [put_part(store, "new", self.upload, 1, 0, PART)], crc64nvme(PART))
+
+    def test_a_copy_of_other_bytes_does_not_stay(self, store: OssBackend) -> None:
+        """What was known of the origin is wrong."""
+        origin = Origin("old", put(store, "old", PART).etag)
+        with pytest.raises(ChecksumMismatch):
+            store.copy("new", origin, Memory(PART[::-1]), crc64nvme(PART[::-1]))
+        assert store.head("new") is None
 
     @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed")])
     def test_a_store_that_does_not_copy_says_so(
