@@ -38,9 +38,15 @@ def test_every_setting_is_described_in_the_words_of_its_model(section: str, key:
 @pytest.mark.parametrize("backend", ["s3", "oss"])
 def test_every_option_of_a_backend_is_described(backend: str) -> None:
     source = (ROOT / f"backends/{backend}_options.py").read_text(encoding="utf-8")
+    assert PAGES["configuration.md"].count(f"| option of `{backend}://`") == 1
     page = PAGES["configuration.md"].partition(f"| option of `{backend}://`")[2].partition("\n\n")[0]
     for name in re.findall(r"^    (\w+) {2,}\S", source.split('"""')[1], re.MULTILINE):
         assert f"| `{name}` |" in page
+
+
+def test_the_example_of_a_backend_stays_short() -> None:
+    (example,) = re.findall(r"```python\n(import mmap.*?)```", PAGES["backends.md"], re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) < 100
 
 
 @pytest.mark.parametrize("command", COMMANDS)
