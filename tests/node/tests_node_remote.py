@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,8 @@ def objects(remote: Path) -> dict[str, bytes]:
         for name in names:
             path = os.path.normpath(os.path.join(relative, name))
             if not path.startswith(".ckptd/"):
-                found[path] = Path(remote, path).read_bytes()
+                with suppress(FileNotFoundError):  # deleted while we look
+                    found[path] = Path(remote, path).read_bytes()
     return found
 
 
