@@ -16,17 +16,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote
 
 import oss2
 
 from .errors import BadConfiguration
+from .option_texts import one_of, tagging
 
 NAMES = ("storage_class", "tags", "sse", "kms_key_id", "requester_pays")
 _CLASSES = ("Standard", "IA")
 _ARCHIVES = ("Archive", "ColdArchive", "DeepColdArchive")
 _ENCRYPTIONS = ("AES256", "KMS", "SM4")
-_MOST_TAGS = 10  # OSS's limit
 _OURS = ".ckptd/"
 
 
@@ -51,17 +50,17 @@ class OssAttributes:
                 raise BadConfiguration(
                     f"storage_class = '{name}'", hint="an archived checkpoint cannot be read when a job starts again"
                 )
-            of_files["x-oss-storage-class"] = _one_of(_CLASSES, "storage_class", name)
+            of_files["x-oss-storage-class"] = one_of(_CLASSES, "storage_class", name)
         if text := options.get("tags"):
-            of_files["x-oss-tagging"] = _tagging(text)
+            of_files["x-oss-tagging"] = tagging(text)
         sse = options.get("sse")
         if sse:
-            of_objects["x-oss-server-side-encryption"] = _one_of(_ENCRYPTIONS, "sse", sse)
+            of_objects["x-oss-server-side-encryption"] = one_of(_ENCRYPTIONS, "sse", sse)
         if key := options.get("kms_key_id"):
             if sse != "KMS":
                 raise BadConfiguration("kms_key_id is set without sse", hint='sse = "KMS"')
             of_objects["x-oss-server-side-encryption-key-id"] = key
-        pays = _one_of(("true", "false"), "requester_pays", options.get("requester_pays", "false"))
+        pays = one_of(("true", "false"), "requester_pays", options.get("requester_pays", "false"))
         return cls(prefix, of_files, of_objects, {"x-oss-request-payer": "requester"} if pays == "true" else {})
 
     def headers(self, method: str, name: str, params: Mapping[str, str]) -> dict[str, str]:
@@ -84,23 +83,3 @@ class AttributedBucket(oss2.Bucket):  # type: ignore[misc]  # oss2 has no types
         rest["headers"] = oss2.CaseInsensitiveDict(rest.get("headers") or {})
         rest["headers"].update(self.attributes.headers(method, key, rest.get("params") or {}))
         return super()._do(method, bucket_name, key, **rest)
-
-
-def _one_of(choices: tuple[str, ...], option: str, value: str) -> str:
-    if value not in choices:
-        raise BadConfiguration(f"{option} = '{value}'", hint=f"one of: {', '.join(choices)}")
-    return value
-
-
-def _tagging(text: str) -> str:
-    """As OSS's header wants it: a query string."""
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    names = [name.strip() for name, _, _ in pairs]
-    if (
-        not all(names)
-        or not all(sign for _, sign, _ in pairs)
-        or len(set(names)) < len(names)
-        or len(names) > _MOST_TAGS
-    ):
-        raise BadConfiguration(f"tags = '{text}'", hint='up to ten, each name once, e.g. "team=ml,kind=checkpoint"')
-    return "&".join(f"{quote(name.strip(), safe='')}={quote(value.strip(), safe='')}" for name, _, value in pairs)

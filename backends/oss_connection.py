@@ -13,8 +13,9 @@ from .caller import WatchedSource
 from .errors import BackendError, CredentialsRefused, PreconditionFailed
 from .oss_attributes import AttributedBucket
 from .oss_credentials import find_keys
-from .oss_errors import Where, translated
+from .oss_errors import translated
 from .oss_options import OssOptions
+from .translation import Where
 
 _POOL = 64
 

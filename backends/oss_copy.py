@@ -19,28 +19,19 @@ from contextlib import contextmanager
 from .base import Origin, Source
 from .caller import WatchedSource
 from .checksum import md5_of
-from .errors import BackendError, ChecksumMismatch, NotSupported, ObjectChanged
+from .errors import ChecksumMismatch, NotSupported, ObjectChanged
 from .oss_connection import OssConnection
 from .oss_errors import error_code
+from .translation import copy_answers
 
-_LACKING = {"NotImplemented", "MethodNotAllowed", "501", "405"}
-_NO_SUCH_RANGE = {"InvalidRange", "416", "InvalidArgument"}
 _MD5 = re.compile(r"[0-9A-F]{32}")
 
 
 @contextmanager
 def copying(connection: OssConnection, what: str, *, source: WatchedSource | None = None) -> Iterator[None]:
     """`calling`, with the answers that only copies get."""
-    try:
-        with connection.calling(what, source=source, precondition=ObjectChanged):
-            yield
-    except BackendError as error:
-        code = error_code(error.__cause__ or error)
-        if code in _LACKING:
-            raise NotSupported(error.message, hint="parts that did not change are sent as well") from error
-        if code in _NO_SUCH_RANGE:
-            raise ObjectChanged(error.message) from error
-        raise
+    with copy_answers(error_code), connection.calling(what, source=source, precondition=ObjectChanged):
+        yield
 
 
 def copy_headers(origin: Origin) -> dict[str, str]:

@@ -6,9 +6,7 @@ OSS's codes: https://www.alibabacloud.com/help/en/oss/support/http-status-code-4
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from xml.etree import ElementTree as ET
 
 import requests
@@ -28,6 +26,7 @@ from .errors import (
     Unavailable,
     UploadGone,
 )  # fmt: skip
+from .translation import TLS_FOR_EVER, Where, retry_after, translated_by
 
 _KEY_HINT = "check OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a temporary key needs its token in OSS_SESSION_TOKEN"
 _EXPIRED = "the security token has expired: renew what credentials_file or OSS_SESSION_TOKEN holds, or use an ECS role"
@@ -84,44 +83,16 @@ _STATUSES: dict[int, tuple[type[BackendError], str]] = {
     507: (NoSpace, "the store is full"),
 }
 
-_TLS_FOR_EVER = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "doesn't match", "unknown ca")
-"""Other TLS errors are the wire's."""
 
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """For messages: what was asked of which remote."""
-
-    url: str
-    endpoint: str
-
-    def what(self, key: str) -> str:
-        return f"{self.url.rstrip('/')}/{key}" if key else self.url
-
-
-@contextmanager
 def translated(
     where: Where,
     key: str,
     *,
     source: WatchedSource | None = None,
     precondition: type[BackendError] = PreconditionFailed,
-) -> Iterator[None]:
-    """What the block raises comes out as a BackendError; what the caller's `source` raised comes out as it is."""
-    try:
-        yield
-    except BackendError:
-        raise
-    except Exception as error:
-        if source is not None and source.failure is not None:
-            # The client library has wrapped it.
-            raise source.failure from None
-        found = _from_any(error, where, key)
-        if found is None:
-            raise
-        if isinstance(found, PreconditionFailed) and precondition is not PreconditionFailed:
-            found = precondition(found.message, hint=found.hint)
-        raise found from error
+) -> AbstractContextManager[None]:
+    """See `translated_by`."""
+    return translated_by(_from_any, where, key, source=source, precondition=precondition)
 
 
 def error_code(error: BaseException) -> str:
@@ -162,12 +133,12 @@ def _from_answer(error: ServerError, where: Where, what: str) -> BackendError:
         kind, hint = _CODES[code]
         return kind(f"{where.url}: there is no such bucket at {where.endpoint}", hint=hint)
     kind, hint = _CODES.get(code) or _STATUSES.get(status) or (Unavailable if status >= 500 else BackendError, "")
-    return kind(message, hint=hint, retry_after=_retry_after(error))
+    return kind(message, hint=hint, retry_after=retry_after(error.headers))
 
 
 def _from_wire(error: Exception, where: Where, what: str) -> BackendError:
     said = f"{what}: {error}"
-    if isinstance(error, requests.exceptions.SSLError) and any(sign in str(error) for sign in _TLS_FOR_EVER):
+    if isinstance(error, requests.exceptions.SSLError) and any(sign in str(error) for sign in TLS_FOR_EVER):
         return BadConfiguration(
             said, hint=f"set ca_bundle to the certificates of {where.endpoint}, or write http:// where it has none"
         )
@@ -181,10 +152,3 @@ def _from_wire(error: Exception, where: Where, what: str) -> BackendError:
     if isinstance(error, requests.ConnectionError):
         return Unavailable(said, hint=f"is endpoint_url right, and is {where.endpoint} reachable from here?")
     return Unavailable(said)
-
-
-def _retry_after(error: ServerError) -> float | None:
-    try:
-        return max(0.0, float(error.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None

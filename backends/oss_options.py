@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 from . import oss_attributes
 from .errors import BadConfiguration
+from .option_texts import check_values, seconds
 from .oss_attributes import OssAttributes
 
 _CHOICES = {
@@ -91,8 +92,8 @@ class OssOptions:
             metadata_url=options.get("metadata_url") or "http://100.100.100.200",
             verify_tls=options.get("verify_tls", "true") == "true",
             ca_bundle=ca_bundle,
-            connect_timeout=_seconds(options, "connect_timeout", 30.0),
-            read_timeout=_seconds(options, "read_timeout", 30.0),
+            connect_timeout=seconds(options, "connect_timeout", 30.0),
+            read_timeout=seconds(options, "read_timeout", 30.0),
             attributes=OssAttributes.parse(prefix, options),
         )
 
@@ -117,17 +118,13 @@ def _bucket_and_prefix(url: str) -> tuple[str, str]:
 
 
 def _check_names(options: Mapping[str, str]) -> None:
-    for name, value in options.items():
+    for name in options:
         if name in _SECRETS or name.removeprefix("oss_") in _SECRETS:
             raise BadConfiguration(
                 f"'{name}' is no option: secrets do not belong into configuration files",
                 hint="set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or name a credentials_file",
             )
-        if name not in _FREE and name not in _CHOICES:
-            known = ", ".join(sorted([*_FREE, *_CHOICES]))
-            raise BadConfiguration(f"'{name}' is no option of an oss:// remote", hint=f"known: {known}")
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise BadConfiguration(f"{name} = '{value}'", hint=f"one of: {', '.join(_CHOICES[name])}")
+    check_values(options, _FREE, _CHOICES, "an oss:// remote")
 
 
 def _endpoint_and_region(options: Mapping[str, str]) -> tuple[str, str | None]:
@@ -169,14 +166,3 @@ def _host_of(endpoint: str, given: str) -> str:
             hint="e.g. https://oss-cn-hangzhou.aliyuncs.com, without bucket",
         )
     return parts.hostname
-
-
-def _seconds(options: Mapping[str, str], name: str, default: float) -> float:
-    text = options.get(name, "")
-    try:
-        value = float(text.removesuffix("s")) if text else default
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 86400:
-        raise BadConfiguration(f"{name} = '{text}'", hint="seconds, above zero")
-    return value

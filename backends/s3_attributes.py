@@ -17,14 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote
 
 from .errors import BadConfiguration
+from .option_texts import one_of, tagging
 
 NAMES = ("storage_class", "tags", "sse", "kms_key_id", "requester_pays")
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
-_MOST_TAGS = 10  # S3's limit
 _OURS = ".ckptd/"
 
 
@@ -48,20 +47,15 @@ class S3Attributes:
                 )
             of_files["StorageClass"] = name
         if text := options.get("tags"):
-            of_files["Tagging"] = _tagging(text)
+            of_files["Tagging"] = tagging(text)
         sse = options.get("sse")
-        if sse is not None and sse not in _ENCRYPTIONS:
-            raise BadConfiguration(f"sse = '{sse}'", hint=f"one of: {', '.join(_ENCRYPTIONS)}")
-        if sse:
-            of_all["ServerSideEncryption"] = sse
+        if sse is not None:
+            of_all["ServerSideEncryption"] = one_of(_ENCRYPTIONS, "sse", sse)
         if key := options.get("kms_key_id"):
             if sse not in _ENCRYPTIONS[1:]:
                 raise BadConfiguration("kms_key_id is set without sse", hint='sse = "aws:kms"')
             of_all["SSEKMSKeyId"] = key
-        pays = options.get("requester_pays", "false")
-        if pays not in {"true", "false"}:
-            raise BadConfiguration(f"requester_pays = '{pays}'", hint="one of: true, false")
-        if pays == "true":
+        if one_of(("true", "false"), "requester_pays", options.get("requester_pays", "false")) == "true":
             of_all["RequestPayer"] = "requester"
         return cls(prefix, of_files, of_all)
 
@@ -75,17 +69,3 @@ class S3Attributes:
         more = self.of_all if ours else {**self.of_files, **self.of_all}
         known = model.input_shape.members
         return params | {name: value for name, value in more.items() if name in known and name not in params}
-
-
-def _tagging(text: str) -> str:
-    """As S3's header wants it: a query string."""
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    names = [name.strip() for name, _, _ in pairs]
-    if (
-        not all(names)
-        or not all(sign for _, sign, _ in pairs)
-        or len(set(names)) < len(names)
-        or len(names) > _MOST_TAGS
-    ):
-        raise BadConfiguration(f"tags = '{text}'", hint='up to ten, each name once, e.g. "team=ml,kind=checkpoint"')
-    return "&".join(f"{quote(name.strip(), safe='')}={quote(value.strip(), safe='')}" for name, _, value in pairs)

@@ -11,8 +11,9 @@ from . import s3_probe
 from .caller import WatchedSource
 from .errors import BackendError, CredentialsRefused, PreconditionFailed
 from .s3_checksum import Algorithm
-from .s3_errors import Where, translated
+from .s3_errors import translated
 from .s3_options import S3Options
+from .translation import Where
 
 
 class S3Connection:

@@ -22,30 +22,20 @@ from typing import Any
 from .base import Source
 from .caller import WatchedSource
 from .checksum import crc32c_of, decode, encode, md5_of, require_equal
-from .errors import BackendError, ChecksumMismatch, NotSupported, ObjectChanged
+from .errors import ChecksumMismatch, NotSupported, ObjectChanged
 from .s3_checksum import Algorithm
 from .s3_connection import S3Connection
 from .s3_errors import error_code
+from .translation import copy_answers
 
-_LACKING = {"NotImplemented", "MethodNotAllowed", "501", "405"}
-_NO_SUCH_RANGE = {"InvalidRange", "416", "InvalidArgument"}
-"""AWS and Ceph call a range beyond the origin's end an invalid argument."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @contextmanager
 def copying(connection: S3Connection, what: str, *, source: WatchedSource | None = None) -> Iterator[None]:
     """`calling`, with the answers that only copies get."""
-    try:
-        with connection.calling(what, source=source, precondition=ObjectChanged):
-            yield
-    except BackendError as error:
-        code = error_code(error.__cause__ or error)
-        if code in _LACKING:
-            raise NotSupported(error.message, hint="parts that did not change are sent as well") from error
-        if code in _NO_SUCH_RANGE:
-            raise ObjectChanged(error.message) from error
-        raise
+    with copy_answers(error_code), connection.calling(what, source=source, precondition=ObjectChanged):
+        yield
 
 
 def copy_arguments(kind: Algorithm) -> dict[str, str]:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import BackendError, NotFound
-from .s3_errors import Where, error_code, refusal, translated
+from .s3_errors import error_code, refusal, translated
+from .translation import Where
 
 _AT_ONCE = 1000
 """The most keys `DeleteObjects` takes."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import Any
 
 import botocore.exceptions as boto
@@ -25,6 +23,7 @@ from .errors import (
     Unavailable,
     UploadGone,
 )  # fmt: skip
+from .translation import TLS_FOR_EVER, Where, retry_after, translated_by
 
 _KEY_HINT = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; and that they are this endpoint's"
 _EXPIRED = "the session token has expired: log in again, or renew what AWS_SESSION_TOKEN holds"
@@ -94,40 +93,15 @@ _REDIRECTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """For messages: what was asked of which remote."""
-
-    url: str
-    endpoint: str
-
-    def what(self, key: str) -> str:
-        return f"{self.url.rstrip('/')}/{key}" if key else self.url
-
-
-@contextmanager
 def translated(
     where: Where,
     key: str,
     *,
     source: WatchedSource | None = None,
     precondition: type[BackendError] = PreconditionFailed,
-) -> Iterator[None]:
-    """What the block raises comes out as a BackendError; what the caller's `source` raised comes out as it is."""
-    try:
-        yield
-    except BackendError:
-        raise
-    except Exception as error:
-        if source is not None and source.failure is not None:
-            # The client library has wrapped it.
-            raise source.failure from None
-        found = _from_any(error, where, key)
-        if found is None:
-            raise
-        if isinstance(found, PreconditionFailed) and precondition is not PreconditionFailed:
-            found = precondition(found.message, hint=found.hint)
-        raise found from error
+) -> AbstractContextManager[None]:
+    """See `translated_by`."""
+    return translated_by(_from_any, where, key, source=source, precondition=precondition)
 
 
 def error_code(error: BaseException) -> str:
@@ -141,7 +115,7 @@ def _from_any(error: Exception, where: Where, key: str) -> BackendError | None:
         return _from_answer(error, where, what)
     for kinds, kind, hint in _LOCAL:
         if isinstance(error, kinds):
-            if isinstance(error, boto.SSLError) and not any(sign in str(error) for sign in _TLS_FOR_EVER):
+            if isinstance(error, boto.SSLError) and not any(sign in str(error) for sign in TLS_FOR_EVER):
                 break
             return kind(f"{what}: {error}", hint=hint.format(endpoint=where.endpoint))
     else:
@@ -161,7 +135,7 @@ def _from_answer(error: boto.ClientError, where: Where, what: str) -> BackendErr
     answer: Any = error.response
     said, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
     status, headers = int(meta.get("HTTPStatusCode", 0)), meta.get("HTTPHeaders", {})
-    found = refusal(said, what, status, _retry_after(headers))
+    found = refusal(said, what, status, retry_after(headers))
     if said.get("Code") in _REDIRECTS or status in {301, 307, 308}:
         region = said.get("Region") or headers.get("x-amz-bucket-region") or "the bucket's own"
         return BadConfiguration(found.message, hint=f'set the option region = "{region}"')
@@ -170,16 +144,6 @@ def _from_answer(error: boto.ClientError, where: Where, what: str) -> BackendErr
         found.args = (found.message,)
     return found
 
-
-def _retry_after(headers: dict[str, str]) -> float | None:
-    try:
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None  # not given, or a date, which stores do not send
-
-
-_TLS_FOR_EVER = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "doesn't match", "unknown ca")
-"""Other TLS errors are the wire's."""
 
 # In order: the first that fits.
 _LOCAL: tuple[tuple[tuple[type[BaseException], ...], type[BackendError], str], ...] = (

@@ -28,6 +28,7 @@ from botocore.config import Config
 
 from . import s3_attributes
 from .errors import BadConfiguration
+from .option_texts import check_values, seconds
 from .s3_attributes import S3Attributes
 
 _CHOICES = {
@@ -76,8 +77,8 @@ class S3Options:
             checksum=options.get("checksum", "auto"),
             verify_tls=options.get("verify_tls", "true") == "true",
             ca_bundle=ca_bundle,
-            connect_timeout=_seconds(options, "connect_timeout", 30.0),
-            read_timeout=_seconds(options, "read_timeout", 30.0),
+            connect_timeout=seconds(options, "connect_timeout", 30.0),
+            read_timeout=seconds(options, "read_timeout", 30.0),
             attributes=S3Attributes.parse(prefix, options),
         )
 
@@ -138,17 +139,13 @@ def _bucket_and_prefix(url: str) -> tuple[str, str]:
 
 
 def _check_names(options: Mapping[str, str]) -> None:
-    for name, value in options.items():
+    for name in options:
         if name in _SECRETS or name.removeprefix("aws_") in _SECRETS:
             raise BadConfiguration(
                 f"'{name}' is no option: secrets do not belong into configuration files",
                 hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile",
             )
-        if name not in _FREE and name not in _CHOICES:
-            known = ", ".join(sorted([*_FREE, *_CHOICES]))
-            raise BadConfiguration(f"'{name}' is no option of an s3:// remote", hint=f"known: {known}")
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise BadConfiguration(f"{name} = '{value}'", hint=f"one of: {', '.join(_CHOICES[name])}")
+    check_values(options, _FREE, _CHOICES, "an s3:// remote")
 
 
 def _check_endpoint(endpoint: str) -> None:
@@ -161,14 +158,3 @@ def _check_endpoint(endpoint: str) -> None:
         raise BadConfiguration(
             f"endpoint_url '{endpoint}' is not a server's URL", hint="e.g. https://s3.example.com:9000"
         )
-
-
-def _seconds(options: Mapping[str, str], name: str, default: float) -> float:
-    text = options.get(name, "")
-    try:
-        value = float(text.removesuffix("s")) if text else default
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 86400:
-        raise BadConfiguration(f"{name} = '{text}'", hint="seconds, above zero")
-    return value

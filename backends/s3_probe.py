@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 
 from .errors import BackendError, ChecksumMismatch
 from .s3_checksum import Algorithm, wrong_arguments
-from .s3_errors import Where, error_code, translated
+from .s3_errors import error_code, translated
+from .translation import Where
 
 _BODY = b"ckptd looks whether this store compares what it is sent\n"
 
