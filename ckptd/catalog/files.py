@@ -21,6 +21,9 @@ from ckptd.catalog.rows import (
 from ckptd.domain.model import Attributes, Checksums, Place
 
 _COPY_COLUMNS = "c.place, c.generation, c.location, c.inode, c.mtime_ns, c.etag"
+_PUT_COPY = (
+    "INSERT OR REPLACE INTO copies (file, place, generation, location, inode, mtime_ns, etag) VALUES (?,?,?,?,?,?,?)"
+)
 _IN_ONE_QUERY = 500
 """SQLite's default limit is 32,766 variables; short statements are parsed once and cached."""
 
@@ -341,14 +344,7 @@ class Files:
                 "UPDATE files SET part_size = ?, parts = ?, crc = ? WHERE id = ?",
                 [(sums.part_size, pack_parts(sums.parts), pack_crc(sums.whole), row.id) for row, sums, _ in as_sent],
             )
-            await self._db.write_many(
-                "INSERT OR REPLACE INTO copies (file, place, generation, location, inode, mtime_ns, etag)"
-                " VALUES (?,?,?,?,?,?,?)",
-                [
-                    (row.id, c.place, c.generation, os.fsencode(c.location), c.inode, c.mtime_ns, c.etag)
-                    for row, _, c in as_sent
-                ],
-            )
+            await self._db.write_many(_PUT_COPY, [_copy_values(row.id, copy) for row, _, copy in as_sent])
         kept = {row.id for row, _, _ in as_sent}
         return [row for row, _, _ in files if row.id not in kept]
 
@@ -360,19 +356,7 @@ class Files:
             )
             if current:
                 self._stale_ids.add(file)
-                await self._db.write(
-                    "INSERT OR REPLACE INTO copies (file, place, generation, location, inode, mtime_ns, etag)"
-                    " VALUES (?,?,?,?,?,?,?)",
-                    (
-                        file,
-                        copy.place,
-                        copy.generation,
-                        os.fsencode(copy.location),
-                        copy.inode,
-                        copy.mtime_ns,
-                        copy.etag,
-                    ),
-                )
+                await self._db.write(_PUT_COPY, _copy_values(file, copy))
             return bool(current)
 
     async def drop_remote(self, volume: str) -> None:
@@ -423,3 +407,8 @@ class Files:
                 " AND NOT EXISTS (SELECT 1 FROM copies WHERE file = files.id)",
                 [(file,) for file in files],
             )
+
+
+def _copy_values(file: int, copy: CopyRow) -> tuple[object, ...]:
+    """For `_PUT_COPY`."""
+    return file, copy.place, copy.generation, os.fsencode(copy.location), copy.inode, copy.mtime_ns, copy.etag

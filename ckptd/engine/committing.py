@@ -130,7 +130,7 @@ class Committing:
         context = self._context
         grouped = await context.catalog.files.by_unit()
         rows = {unit: its for unit, its in grouped.items() if unit[:2] == (volume.name, run)}
-        known = context.known.units(volume.name, run)
+        known = list(context.known.units(volume.name, run))  # of this moment: it may be gone through in a thread
         derive = partial(
             assemble_units, rows, known, {(volume.name, run): policy}, context.clock(), before, node=context.node,
             launches=dict(context.launches), withdrawn=dict(context.known.withdrawn()),

@@ -155,8 +155,8 @@ class Reconciler:
         tags = await self._tagging.by_unit()
         grouped_rows = await context.catalog.files.by_unit()
         rows = {unit: its for unit, its in grouped_rows.items() if unit[0] in context.volumes}
-        known = [item for item in context.known.units() if item[0][0] in context.volumes]
-        runs = {unit[:2] for unit in rows} | {key[:2] for key, _ in known}
+        known: dict[UnitName, Committed] = {key: its for key, its in context.known.units() if key[0] in context.volumes}
+        runs = {unit[:2] for unit in rows} | {key[:2] for key in known}
         policies = {
             (volume, run): effective(context.volumes[volume].policy, patterns[volume], run) for volume, run in runs
         }
@@ -168,15 +168,14 @@ class Reconciler:
 
         def derive(context: Context) -> tuple[View, Answer]:
             units = assemble_units(
-                rows, known, policies, now, before, node=context.node, launches=launches, withdrawn=withdrawn
+                rows, known.items(), policies, now, before, node=context.node, launches=launches, withdrawn=withdrawn
             )
             protect(units, tags, context.flushed, roots)
             view = View(units, policies, now, {unit.key: unit for unit in units})
             return view, then(context, view)
 
         begun = time.monotonic()
-        committed: dict[UnitName, Committed] = dict(known)
-        much = self._much(rows, committed)
+        much = self._much(rows, known)
         if much:
             self.view, answer = await asyncio.to_thread(derive, _as_it_is(context))
         else:

@@ -29,7 +29,7 @@ _NONE_WENT: Mapping[str, Withdrawal] = {}
 
 def assemble(
     rows: Iterable[FileRow],
-    known: Iterable[tuple[UnitKey, Committed]],
+    known: Iterable[tuple[UnitName, Committed]],
     policy_of: Mapping[tuple[str, str], Policy],
     now: float,
     before: Mapping[tuple[str, str, int | None], Unit] | None = None,
@@ -52,7 +52,7 @@ def assemble(
 
 def assemble_units(
     rows: Mapping[UnitName, Sequence[FileRow]],
-    known: Iterable[tuple[UnitKey, Committed]],
+    known: Iterable[tuple[UnitName, Committed]],
     policy_of: Mapping[tuple[str, str], Policy],
     now: float,
     before: Mapping[UnitName, Unit] | None = None,

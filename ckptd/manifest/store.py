@@ -98,16 +98,16 @@ class ManifestStore:
         Raises RemoteError of backend_code `precondition` where there is another: of an earlier life of this node that its
         catalog does not know, or of another daemon that bears the same node name.
         """
-        text = await asyncio.to_thread(manifest.to_json)  # of 100,000 files it takes a second
-        key = manifest_key(manifest.run, manifest.step, manifest.node)
-        stat = await self._transfers.put(self._remote, key, text.encode(), if_absent=True)
-        return stat.etag, text
+        return await self._put(manifest, if_absent=True)
 
     async def replace(self, manifest: Manifest) -> tuple[str, str]:
         """Writes it over this node's own, in one step: there is no moment without either. Returns its version and its text."""
-        text = manifest.to_json()
+        return await self._put(manifest, if_absent=False)
+
+    async def _put(self, manifest: Manifest, *, if_absent: bool) -> tuple[str, str]:
+        text = await asyncio.to_thread(manifest.to_json)  # of 100,000 files it takes a second
         key = manifest_key(manifest.run, manifest.step, manifest.node)
-        stat = await self._transfers.put(self._remote, key, text.encode())
+        stat = await self._transfers.put(self._remote, key, text.encode(), if_absent=if_absent)
         return stat.etag, text
 
     async def delete(self, run: str, step: int, nodes: Mapping[str, object]) -> None:
