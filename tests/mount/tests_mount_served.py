@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Served:
         self.server: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
         self.fuse_fd = self.state_fd = -1
+        self._expected = False
 
     def __enter__(self) -> Served:
         try:
@@ -69,9 +71,18 @@ class Served:
                 ],
                 pass_fds=fds,
             )  # fmt: skip
+        self._expected = False
+        threading.Thread(target=self._watch, args=(self.server,), daemon=True).start()
+
+    def _watch(self, server: subprocess.Popen[bytes]) -> None:
+        """This process holds the mount and uses it: without a server it would wait for itself for ever."""
+        server.wait()
+        if server is self.server and not self._expected:
+            abort(self.path)
 
     def kill(self) -> None:
         assert self.server is not None
+        self._expected = True
         self.server.send_signal(signal.SIGKILL)
         self.server.wait()
 
@@ -82,8 +93,11 @@ class Served:
         return answer
 
     def __exit__(self, *_: object) -> None:
+        self._expected = True
+        abort(self.path)
         with contextlib.suppress(OSError):
             mounting.unmount(os.fsencode(self.path), lazily=True)
+        self._expected = True
         # The last copy of the descriptor takes the connection with it: whoever still waits gets an error instead of a hang.
         if self.fuse_fd >= 0:
             os.close(self.fuse_fd)
@@ -97,6 +111,12 @@ class Served:
             os.close(self.state_fd)
         if self._own is not None:
             self._own.close()
+
+
+def abort(mount: Path) -> None:
+    """Ends the connection: all who wait get an error."""
+    with contextlib.suppress(OSError):  # EBUSY: it is still mounted, and aborted
+        system.umount2(os.fsencode(mount), 1)  # MNT_FORCE
 
 
 def wait_for(condition: Any, seconds: float = 10) -> None:

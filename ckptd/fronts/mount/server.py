@@ -8,6 +8,7 @@ waits for us.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import queue
 import select
@@ -35,6 +36,8 @@ from ckptd.fronts.mount.state import JOURNAL_AT, State
 from ckptd.fronts.mount.tree import Tree
 from ckptd.fronts.mount.waiting import Waiting
 from ckptd.fronts.mount.xattrs import Xattrs
+
+_log = logging.getLogger("ckptd.mount")
 
 Answer = bytes | memoryview | None
 LAST_OP = 64
@@ -176,12 +179,17 @@ class Server:
         except BlockingIOError:
             self._waiting.for_lease(request, message)
         except OSError as error:
-            number = error.errno or errno.EIO
-            if self._outcomes.open:
-                self._outcomes.finish(number, b"")
-            self._channel.refuse(request, number)
+            self._fail(request, error.errno or errno.EIO)
+        except Exception:  # a defect: one call fails, where the end of the server would resend it to the next, for ever
+            _log.exception("mount.defect op=%d node=%d", request.op, request.nodeid)
+            self._fail(request, errno.EIO)
         else:
             self._answer(request, answer)
+
+    def _fail(self, request: Request, error: int) -> None:
+        if self._outcomes.open:
+            self._outcomes.finish(error, b"")
+        self._channel.refuse(request, error)
 
     def _answer(self, request: Request, answer: Answer) -> None:
         if isinstance(answer, bytes):

@@ -100,5 +100,5 @@ def _time(valid: int, given: int, now: int, seconds: int, ns: int) -> tuple[int,
     if valid & now:
         return 0, system.UTIME_NOW
     if valid & given:
-        return seconds if seconds < 1 << 63 else seconds - (1 << 64), ns
+        return seconds, ns
     return 0, system.UTIME_OMIT

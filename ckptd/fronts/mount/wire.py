@@ -109,8 +109,9 @@ IN_HEADER = struct.Struct("<IIQQIIIHH")
 """len opcode unique nodeid uid gid pid total_extlen padding"""
 OUT_HEADER = struct.Struct("<IiQ")
 """len error unique; of a notification: len code 0"""
-ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
-"""ino size blocks atime mtime ctime (and their ns) mode nlink uid gid rdev blksize flags"""
+ATTR = struct.Struct("<QQQqqqIIIIIIIIII")
+"""ino size blocks atime mtime ctime (and their ns) mode nlink uid gid rdev blksize flags. Seconds are unsigned in the header and
+taken for signed by the kernel: there are times before 1970."""
 ENTRY_OUT = struct.Struct("<QQQQII" + ATTR.format[1:])
 """nodeid generation entry_valid attr_valid (and their ns), fuse_attr"""
 ATTR_OUT = struct.Struct("<QII" + ATTR.format[1:])
@@ -126,7 +127,7 @@ max_stack_depth"""
 FORGET_IN = struct.Struct("<Q")
 BATCH_FORGET_IN = struct.Struct("<II")
 FORGET_ONE = struct.Struct("<QQ")
-SETATTR_IN = struct.Struct("<IIQQQQQQIIIIIIII")
+SETATTR_IN = struct.Struct("<IIQQQqqqIIIIIIII")
 """valid padding fh size lock_owner atime mtime ctime (and their ns) mode unused uid gid unused"""
 MKNOD_IN = struct.Struct("<IIII")
 """mode rdev umask padding"""
