@@ -1,4 +1,4 @@
-"""Whatever is done to the mount has the result that it has on a plain tmpfs: values, errors, and all that can be seen afterwards."""
+"""What is done to the mount has the result that it has on a plain tmpfs: values, errors, and all that is seen afterwards."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ ARGUMENTS = {
     "listdir": (often,),
     "readlink": (often,),
 }
-OFTEN = ["open"] * 5 + ["mkdir"] * 2 + ["pwrite", "rename", "rename", "unlink", "unlink", "link", "chmod", "setxattr", "chown"]
+OFTEN = (
+    ["open"] * 5
+    + ["mkdir"] * 2
+    + ["pwrite", "rename", "rename", "unlink", "unlink", "link", "chmod", "setxattr", "chown"]
+)
 steps = some.sampled_from([*CALLS, *OFTEN]).flatmap(
     lambda which: some.tuples(some.just(which), some.tuples(*ARGUMENTS[which]), some.integers(0, len(USERS) - 1))
 )

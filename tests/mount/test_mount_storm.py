@@ -25,8 +25,10 @@ def test_jobs_notice_nothing_of_a_server_that_is_killed(either: Served) -> None:
     writers = [
         subprocess.Popen(
             [sys.executable, script, either.path, str(number), str(SECONDS)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for number in range(WRITERS)
     ]
     dice, kills, resent = random.Random(), 0, 0

@@ -13,7 +13,23 @@ from typing import Any
 
 from ckptd.fronts.mount import system
 
-NAMES = ["a", "b", "c", "d", "e", "d/a", "d/b", "e/a", "e/d", "e/d/a", "a/b", "n" * 255, "n" * 256, "d/caf\udce9", "missing/x"]
+NAMES = [
+    "a",
+    "b",
+    "c",
+    "d",
+    "e",
+    "d/a",
+    "d/b",
+    "e/a",
+    "e/d",
+    "e/d/a",
+    "a/b",
+    "n" * 255,
+    "n" * 256,
+    "d/caf\udce9",
+    "missing/x",
+]
 USERS = [(0, 0, []), (0, 0, []), (1001, 1001, []), (1002, 1002, [1001])]
 MODES = [0o644, 0o600, 0o666, 0o755, 0o777, 0o4755, 0o2775, 0o6777, 0o1777, 0o000, 0o444]
 SIZES = [0, 1, 10, 4095, 4096, 5000, 70_000, 2_200_000]
@@ -64,13 +80,21 @@ def call(side: Side, name: str, *arguments: Any, user: int = 0) -> Any:
 
 
 def _open(side: Side, name: str, flags: int, mode: int) -> None:
-    side.files.append(os.open(side.at(name), flags, mode))
+    side.files.append(os.open(side.at(name), flags | os.O_NONBLOCK, mode))  # a fifo may have come under this name
 
 
 def _close(side: Side, number: int) -> None:
     fd = side.fd(number)
     side.files.remove(fd)
     os.close(fd)
+
+
+def _lseek(side: Side, number: int, offset: int, whence: int) -> int:
+    fd = side.fd(number)
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        # The kernel moves in directories by itself, each file system in its own way (generic_file_llseek in fs/fuse/dir.c).
+        raise OSError(errno.EISDIR, "not compared")
+    return os.lseek(fd, offset, whence)
 
 
 def _map(side: Side, number: int, offset: int, data: bytes) -> None:
@@ -110,7 +134,7 @@ CALLS: dict[str, Any] = {
     "fallocate": lambda side, number, mode, offset, size: system.fallocate(side.fd(number), mode, offset, size),
     "fsync": lambda side, number: os.fsync(side.fd(number)),
     "fchmod": lambda side, number, mode: os.fchmod(side.fd(number), mode),
-    "lseek": lambda side, number, offset, whence: os.lseek(side.fd(number), offset, whence),
+    "lseek": _lseek,
     "copy": _copy,
     "unlink": lambda side, name: os.unlink(side.at(name)),
     "mkdir": lambda side, name, mode: os.mkdir(side.at(name), mode),

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ckptd.fronts.mount import mounting, system
 
@@ -46,7 +46,7 @@ class Served:
         self.fuse_fd = self.state_fd = -1
         self._expected = False
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         try:
             self.fuse_fd = mounting.open_device()
             self.state_fd = os.memfd_create("ckptd-mount-state", os.MFD_CLOEXEC)

@@ -10,7 +10,8 @@ from ckptd.fronts.mount import wire
 VALID = 1
 """Seconds for which the kernel keeps names and attributes. The daemon changes the backing tree too: it says so
 (`invalidate`), and where that comes late, a node that is not there any more is ESTALE, on which the kernel looks again. So this
-bounds only how long an old time stamp or size of a file that the daemon replaced may be seen. Names that are not there are not kept at all."""
+bounds only how long an old time stamp or size of a file that the daemon replaced may be seen. Names that are not there are
+not kept at all."""
 BLOCK = 4096
 SECOND = 1_000_000_000
 ELSEWHERE = 1 << 60

@@ -1,6 +1,6 @@
 """OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
 
-Offsets are those of the backing file system (tmpfs, since Linux 6.6, ext4 and xfs give every entry one that stays): a listing goes
+Offsets are those of the backing file system (tmpfs since Linux 6.6, ext4 and xfs give every entry one that stays): a listing goes
 on correctly while names come and go, and after a restart of the server. Cold entries follow, at offsets of our own.
 """
 

@@ -180,7 +180,7 @@ class Server:
             self._waiting.for_lease(request, message)
         except OSError as error:
             self._fail(request, error.errno or errno.EIO)
-        except Exception:  # a defect: one call fails, where the end of the server would resend it to the next, for ever
+        except Exception:  # noqa: BLE001 - a defect: one call fails; a server that ended would leave it to the next, for ever
             _log.exception("mount.defect op=%d node=%d", request.op, request.nodeid)
             self._fail(request, errno.EIO)
         else:

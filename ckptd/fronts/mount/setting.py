@@ -57,6 +57,9 @@ class Setting:
                 self._tree.close(node)
 
     def kill_privileges(self, node: Node) -> None:
+        """Of files only: a directory's set-group-id bit stays whatever is done to it (chown_common() in fs/open.c)."""
+        if node.flags & DIRECTORY:
+            return
         mode = self._tree.status(node).st_mode & 0o7777
         left = without_privileges(mode)
         if left != mode:
