@@ -54,13 +54,13 @@ class HdfsCluster:
             headers = {"Content-Type": "application/octet-stream"}
             return session.request(method, answer.headers["Location"], data=data, headers=headers, timeout=60)
 
-    def state(self) -> dict[str, Any]:
-        """The NameNode's own view: NumLiveDataNodes, FSState (Safe mode, Operational), …"""
+    def state(self, bean: str = "FSNamesystemState") -> dict[str, Any]:
+        """The NameNode's own view: NumLiveDataNodes, FSState (safeMode, Operational), …; empty while it is starting."""
         import requests
 
         with requests.Session() as session:
             session.trust_env = False
-            query = {"qry": "Hadoop:service=NameNode,name=FSNamesystemState"}
+            query = {"qry": f"Hadoop:service=NameNode,name={bean}"}
             answer = session.get(f"http://127.0.0.1:{self.namenode_http}/jmx", params=query, timeout=10)
         beans = answer.json()["beans"]
         return beans[0] if beans else {}
@@ -70,11 +70,12 @@ class HdfsCluster:
         self.webhdfs("PUT", path, "SETOWNER", owner=owner).raise_for_status()
 
     @contextlib.contextmanager
-    def fresh_remote(self, user: str = USER) -> Iterator[HdfsRemote]:
+    def fresh_remote(self, user: str = USER, *, remove: bool = True) -> Iterator[HdfsRemote]:
         path = f"/{uuid.uuid4().hex}"
         self.make_directory(path, user)
         yield HdfsRemote(f"hdfs://127.0.0.1:{self.namenode_http}{path}", {"user": user}, self, path)
-        self.webhdfs("DELETE", path, "DELETE", recursive="true").raise_for_status()
+        if remove:
+            self.webhdfs("DELETE", path, "DELETE", recursive="true").raise_for_status()
 
 
 @dataclass(frozen=True)

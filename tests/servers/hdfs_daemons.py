@@ -119,7 +119,7 @@ class Plan:
         for index in range(len(self.namenodes)):
             own = {"dfs.namenode.name.dir": f"file://{self.folder}/namenode{index}"}
             if len(self.namenodes) > 1:
-                own["dfs.ha.namenode.id"] = f"nn{index}"
+                own["dfs.ha.namenode.id"] = f"namenode{index}"
             self._write_conf(f"namenode{index}", everywhere | own)
         for index, ports in enumerate(self.datanodes):
             own = {
@@ -163,7 +163,7 @@ class Plan:
         settings = {
             "fs.defaultFS": f"hdfs://{NAMESERVICE}",
             "dfs.nameservices": NAMESERVICE,
-            f"dfs.ha.namenodes.{NAMESERVICE}": ",".join(f"nn{index}" for index in range(len(self.namenodes))),
+            f"dfs.ha.namenodes.{NAMESERVICE}": ",".join(f"namenode{index}" for index in range(len(self.namenodes))),
             f"dfs.client.failover.proxy.provider.{NAMESERVICE}": (
                 "org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider"
             ),
@@ -172,8 +172,8 @@ class Plan:
             "dfs.ha.fencing.methods": "shell(/bin/true)",
         }
         for index, ports in enumerate(self.namenodes):
-            settings[f"dfs.namenode.rpc-address.{NAMESERVICE}.nn{index}"] = f"127.0.0.1:{ports.rpc}"
-            settings[f"dfs.namenode.http-address.{NAMESERVICE}.nn{index}"] = f"127.0.0.1:{ports.http}"
+            settings[f"dfs.namenode.rpc-address.{NAMESERVICE}.namenode{index}"] = f"127.0.0.1:{ports.rpc}"
+            settings[f"dfs.namenode.http-address.{NAMESERVICE}.namenode{index}"] = f"127.0.0.1:{ports.http}"
         return settings
 
     def _write_conf(self, name: str, settings: dict[str, str]) -> None:
