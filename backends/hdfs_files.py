@@ -16,6 +16,7 @@ from .errors import (
     BackendError,
     BucketMissing,
     ChecksumMismatch,
+    NoSpace,
     NotFound,
     NotSupported,
     PreconditionFailed,
@@ -105,7 +106,11 @@ class HdfsFiles:
         return self._compared(path, source, block_size)
 
     def _compared(self, path: str, source: CheckedSource, block_size: int | None) -> Sums | None:
+        """Hadoop 2 answers 201 to a CREATE that failed in the DataNode: what is there decides, never the answer."""
         what, size = self.web.what(path), len(source)
+        status = self.status(path)
+        if status is None or status.length != size:
+            raise self._short(what, size, status)
         if not size:
             return None
         sums, stored = source.sums, self.stored_sum(path)
@@ -117,6 +122,23 @@ class HdfsFiles:
         if not sums.matches(stored):
             raise ChecksumMismatch(f"{what}: HDFS's checksum of what it stored is not that of what was sent")
         return sums
+
+    def _short(self, what: str, size: int, status: Status | None) -> BackendError:
+        """Why, as far as it can be asked: the quota of the remote's own folder, which counts whole blocks and copies."""
+        said = f"{what}: HDFS has {status.length if status else 'none'} of the {size} bytes that were sent"
+        try:
+            found = self.web.call("GET", "GETCONTENTSUMMARY", self._options.root or "/")["ContentSummary"]
+        except BackendError:
+            found = {}
+        if int(found.get("spaceQuota", -1)) > 0:
+            return NoSpace(
+                f"{said}; its folder has used {found['spaceConsumed']} of a quota of {found['spaceQuota']} bytes",
+                hint="raise it (hdfs dfsadmin -setSpaceQuota) or delete old checkpoints (keep_remote)",
+            )
+        return Unavailable(
+            said,
+            hint="are DataNodes full or away (hdfs dfsadmin -report), or is there a quota above (hdfs dfs -count -q)?",
+        )
 
     def stored_sum(self, path: str) -> StoredSum | None:
         try:

@@ -117,14 +117,17 @@ def _next(stretches: Any, path: str) -> bytes | None:
 
 def _translated(error: Exception, path: str) -> BackendError:
     """By the text: the library raises ValueError, OSError and RuntimeError with Hadoop's words."""
-    words = str(error).partition("\n")[0]
+    # Java's trace follows, its line ends escaped where the library shows an error of the RPC's whole.
+    words = str(error).partition("\n")[0].partition("\\n")[0]
     said, text = f"{path}: {words}", f"{type(error).__name__} {words}"
     if isinstance(error, FileNotFoundError) or "FileNotFoundException" in text or "not found" in text.lower():
         return NotFound(said)
     if isinstance(error, FileExistsError) or "AlreadyExists" in text:
         return PreconditionFailed(said)
     if "QuotaExceeded" in text:
-        return NoSpace(said, hint="raise the quota (hdfs dfsadmin -setSpaceQuota) or delete old checkpoints")
+        return NoSpace(
+            said, hint="raise the quota (hdfs dfsadmin -setSpaceQuota) or delete old checkpoints (keep_remote)"
+        )
     if isinstance(error, PermissionError) or "AccessControlException" in text:
         return CredentialsRefused(said, hint="this user must be able to write there")
     return Unavailable(said, hint=_hint(text))
