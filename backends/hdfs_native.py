@@ -74,7 +74,7 @@ class NativeData:
             writer = self._client.create(path, options)
             try:
                 while block := source.read(_BLOCK):
-                    writer.write(block)
+                    writer.write(bytes(block))  # of another buffer it takes one byte after the other: 9 times the CPU
             finally:
                 writer.close()
         except Exception as error:
