@@ -35,8 +35,8 @@ lint: $(VENV)/.test ## ruff, mypy, import order
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.servers ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
-	@for bench in save s3 oss memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
+bench: $(VENV)/.servers $(HDFS)/.installed ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
+	@for bench in save s3 oss hdfs memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
 
 servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
 

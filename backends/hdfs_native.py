@@ -87,17 +87,20 @@ class NativeData:
         arrived: Callable[[memoryview], None],
     ) -> None:  # fmt: skip
         """As `http_body.receive`: `place(done)` is where the next bytes go."""
-        done = 0
-        stretches = self._stretches(path, offset, length)
+        done = filled = 0
+        stretches, room = self._stretches(path, offset, length), place(0)
         while (stretch := _next(stretches, path)) is not None:
             view = memoryview(stretch)
+            # They come in packets of 64 KiB: too small a stretch to write at a time.
             while view:
-                room = place(done)
-                size = min(len(room), len(view))
-                room[:size] = view[:size]
-                view = view[size:]
-                done += size
-                arrived(room[:size])
+                size = min(len(room) - filled, len(view))
+                room[filled : filled + size] = view[:size]
+                view, filled = view[size:], filled + size
+                if filled == len(room) or done + filled == length:
+                    done += filled
+                    arrived(room[:filled])
+                    filled = 0
+                    room = place(done)
         if done < length:
             raise Unavailable(f"{path}: the stream ended after {done} of {length} bytes")
 

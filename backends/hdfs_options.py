@@ -14,6 +14,7 @@
                        NameNode's RPC port answers
     rpc                `nn1:8020,nn2:8020`; default: asked of the NameNodes themselves (`/jmx`)
     join               concat | stream: where no CONCAT is possible (encryption zones) a file goes up in one stream
+    checksum           auto | always: whether HDFS's checksum of a file is compared also where the protocol compared each packet
     replication        copies of each block; default: the cluster's
     block_size         bytes, or as `128MiB`; default: the size of a part
     connect_timeout    seconds, default 30; also bounds how long one block may wait to be sent
@@ -41,6 +42,7 @@ _CHOICES = {
     "verify_tls": ("true", "false"),
     "data": ("auto", "native", "webhdfs"),
     "join": ("concat", "stream"),
+    "checksum": ("auto", "always"),
 }
 _FREE = (
     "user", "token_file", "ca_bundle", "http_path", "rpc", "replication", "block_size", "connect_timeout", "read_timeout",
@@ -71,6 +73,7 @@ class HdfsOptions:
     data: str
     rpc: tuple[str, ...]
     concat: bool
+    always_compared: bool
     replication: int | None
     block_size: int | None
     """Bytes."""
@@ -110,6 +113,7 @@ class HdfsOptions:
             http_path=http_path.rstrip("/"),
             data=options.get("data", "auto"),
             rpc=tuple(_address(text, _RPC_PORT, "rpc") for text in options.get("rpc", "").split(",") if text.strip()),
+            always_compared=options.get("checksum") == "always",
             concat=options.get("join", "concat") == "concat",
             replication=_replication(options.get("replication", "")),
             block_size=_block_size(options.get("block_size", "")),

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from servers.hdfs_cluster import HdfsRemote
 
 from backends.contract.sources import FIRST, MIB, SECOND, TAIL, WHOLE, keys, put, put_part, read
-from backends.errors import BadConfiguration, BucketMissing, CredentialsRefused, Unavailable, UploadGone
+from backends.errors import (
+    BadConfiguration,
+    BucketMissing,
+    ChecksumMismatch,
+    CredentialsRefused,
+    Unavailable,
+    UploadGone,
+)
 from backends.hdfs import HdfsBackend
 from backends.hdfs_checksum import BlockSums, StoredSum
 from backends.hdfs_join import StoredPart, block_size_of
@@ -104,6 +111,23 @@ class TestAgainstACluster:
         put(store, "a", b"x")
         answer = hdfs_remote.cluster.webhdfs("GET", f"{hdfs_remote.path}/a", "GETFILESTATUS").json()["FileStatus"]
         assert (answer["owner"], answer["permission"]) == ("ckptd", "644")
+
+    def test_the_checksum_of_the_whole_is_compared_where_that_is_asked_for(
+        self, hdfs_remote: HdfsRemote, way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What HDFS says of it counts: with another answer the parts are refused."""
+        options = {**hdfs_remote.options, "data": way, "checksum": "always"}
+        store = HdfsBackend.from_url(hdfs_remote.url, options)
+        upload = store.begin("big", 10 * MIB)
+        parts = [put_part(store, "big", upload, 1, 0, FIRST), put_part(store, "big", upload, 2, 5 * MIB, SECOND)]
+        assert all(StoredPart.parse(part.tag).sums for part in parts)
+        info = store.finish("big", upload, parts, crc64nvme(FIRST + SECOND))
+        assert read(store, "big", 10 * MIB, etag=info.etag) == FIRST + SECOND
+        lie = StoredSum(512, "CRC32C", bytes(16))
+        monkeypatch.setattr("backends.hdfs_files.HdfsFiles.stored_sum", lambda *_: lie)
+        with pytest.raises(ChecksumMismatch):
+            put(store, "small", b"x")
+        assert store.head("small") is None
 
     def test_what_lies_there_is_plain(self, hdfs_remote: HdfsRemote, store: HdfsBackend) -> None:
         upload = store.begin("run/big", len(WHOLE))
