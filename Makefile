@@ -6,6 +6,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 FRAMEWORKS := .venv-frameworks
+HDFS := .hdfs
 BIN := $(CURDIR)/$(VENV)/bin
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
@@ -16,7 +17,7 @@ PYTEST_ARGS ?=
 # Tests and demo find ckptctl, and the servers that .ci/run installs, where they were installed.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test lint bench servers frameworks clean
+.PHONY: help demo test lint bench servers frameworks hdfs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,15 +35,18 @@ lint: $(VENV)/.test ## ruff, mypy, import order
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.servers ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
-	@for bench in save s3 oss memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
+bench: $(VENV)/.servers $(HDFS)/.installed ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
+	@for bench in save s3 oss hdfs memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
 
 servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
 
 frameworks: $(FRAMEWORKS)/.installed ## installs torch, transformers, Lightning, JAX, Orbax, Keras (2 GB), with which tests/frameworks trains for real
 
+hdfs: $(VENV)/.made ## installs a real HDFS (Hadoop's jars, Java) for the tests; as root where Debian packages are missing
+	@$(VENV)/bin/python tests/servers/hdfs_install.py $(HDFS)/jars
+
 clean: ## removes what make has made (not your checkpoints)
-	rm -rf $(VENV) $(FRAMEWORKS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(FRAMEWORKS) $(HDFS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +
 
 # The first candidate that runs, is new enough and can make virtual environments: a name on PATH proves nothing (pyenv's
@@ -58,7 +62,7 @@ $(VENV)/.made:
 	  exit 1; fi; \
 	echo "setting up $(VENV) with $$($$found --version)"; \
 	rm -rf $(VENV) && "$$found" -m venv $(VENV)
-	@$(PIP) install --upgrade "pip>=25.1"
+	@$(PIP) install --upgrade "pip>=25.3"
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.made pyproject.toml

@@ -27,15 +27,15 @@ def pour(body: Any, target: memoryview, on_bytes: Callable[[int], None] | None, 
         if on_bytes is not None:
             on_bytes(len(stretch))
 
-    _receive(body, len(target), lambda done: target[done : done + _STRETCH], arrived, what)
+    receive(body, len(target), lambda done: target[done : done + _STRETCH], arrived, what)
 
 
 def flow(body: Any, length: int, window: memoryview, on_block: Callable[[memoryview], None], what: str) -> None:
     """Like `pour`, but everything passes through the same small window."""
-    _receive(body, length, lambda done: window[: length - done], on_block, what)
+    receive(body, length, lambda done: window[: length - done], on_block, what)
 
 
-def _receive(
+def receive(
     body: Any, length: int, place: Callable[[int], memoryview], arrived: Callable[[memoryview], None], what: str
 ) -> None:
     whole = False

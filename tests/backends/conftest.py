@@ -8,6 +8,7 @@ import pytest
 from documented_example import MemoryBackend
 
 from backends.base import Backend
+from backends.hdfs import HdfsBackend
 from backends.oss import OssBackend
 from backends.posix import PosixBackend
 from backends.s3 import S3Backend
@@ -20,6 +21,17 @@ def _file(request: pytest.FixtureRequest) -> Opened:
     url = f"file://{request.getfixturevalue('tmp_path')}/remote"
     PosixBackend.from_url(url, {}).probe()
     return PosixBackend, url, {}
+
+
+def _hdfs(request: pytest.FixtureRequest) -> Opened:
+    """By whichever way is there: Hadoop's own protocol where hdfs-native is installed."""
+    remote = request.getfixturevalue("hdfs_remote")
+    return HdfsBackend, remote.url, remote.options
+
+
+def _webhdfs(request: pytest.FixtureRequest) -> Opened:
+    remote = request.getfixturevalue("hdfs_remote")
+    return HdfsBackend, remote.url, {**remote.options, "data": "webhdfs"}
 
 
 def _memory(request: pytest.FixtureRequest) -> Opened:
@@ -38,17 +50,19 @@ def _s3(request: pytest.FixtureRequest) -> Opened:
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], Opened]] = {
     "file": _file,
+    "hdfs": _hdfs,
     "memory": _memory,
     "oss": _oss,
     "s3": _s3,
+    "webhdfs": _webhdfs,
 }
 """Name to what opens a fresh, empty remote."""
-_MARKED = {"oss", "s3"}
-"""Those that need a server; their marker has their name."""
+_MARKED = {"hdfs": "hdfs", "oss": "oss", "s3": "s3", "webhdfs": "hdfs"}
+"""Those that need a server, and the marker of its suite."""
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=getattr(pytest.mark, name) if name in _MARKED else ()) for name in STORES]
+    params=[pytest.param(name, marks=getattr(pytest.mark, _MARKED[name]) if name in _MARKED else ()) for name in STORES]
 )
 def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[], Backend]]:
     """Opens the same fresh, empty remote; each call gives an instance of its own, as another process would have."""
@@ -68,3 +82,17 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[], Backend]
 @pytest.fixture
 def store(open_store: Callable[[], Backend]) -> Backend:
     return open_store()
+
+
+_NOT_OVER_HTTP = "test_more_than_a_page_is_listed_in_order_and_deleted[webhdfs]"
+"""A thousand objects by HTTP take minutes on a small machine, and a listing does not depend on how the bytes went."""
+
+
+def _asked_of(item: pytest.Item) -> bool:
+    """HDFS cannot copy, which no server changes: a skip for a missing server must stay the only one of its suite."""
+    copies = "TestCopies::" in item.nodeid
+    return item.name != _NOT_OVER_HTTP and not (copies and item.get_closest_marker("hdfs"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if _asked_of(item)]

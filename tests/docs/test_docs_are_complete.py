@@ -35,7 +35,7 @@ def test_every_setting_is_described_in_the_words_of_its_model(section: str, key:
     assert f"| `{key}` | {description}" in PAGES["configuration.md"]
 
 
-@pytest.mark.parametrize("backend", ["s3", "oss"])
+@pytest.mark.parametrize("backend", ["s3", "oss", "hdfs"])
 def test_every_option_of_a_backend_is_described(backend: str) -> None:
     source = (ROOT / f"backends/{backend}_options.py").read_text(encoding="utf-8")
     assert PAGES["configuration.md"].count(f"| option of `{backend}://`") == 1

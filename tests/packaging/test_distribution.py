@@ -87,7 +87,7 @@ def test_a_clean_install_has_our_packages_our_programs_and_our_backends(wheel: P
     )
     top, backends = out.stdout.splitlines()
     assert set(top.split()) == PACKAGES
-    assert backends.split() == ["OssBackend", "PosixBackend", "S3Backend"]
+    assert backends.split() == ["HdfsBackend", "OssBackend", "PosixBackend", "S3Backend"]
     for command in ("ckptd", "ckptctl"):
         shown = subprocess.run([tmp_path / "v/bin" / command, "--version"], check=True, capture_output=True, text=True)
         assert "0.1.0" in shown.stdout

@@ -1,0 +1,100 @@
+"""Real daemons and a real HDFS: the main path, and what `up` and `doctor` say of a NameNode that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers.hdfs_cluster import HdfsRemote
+from tests_node_bucket import TRANSFER, options
+from tests_node_daemon import MIB, Daemon, save
+
+from backends.contract.sources import keys, read
+from backends.hdfs import HdfsBackend
+
+pytestmark = pytest.mark.hdfs
+
+NewDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def on_hdfs(new_daemon: NewDaemon, hdfs_remote: HdfsRemote) -> NewDaemon:
+    def make(**settings: Any) -> Daemon:
+        return new_daemon(remote=hdfs_remote.url, options=options(hdfs_remote), transfer=TRANSFER, **settings)
+
+    return make
+
+
+@pytest.fixture
+def outside(hdfs_remote: HdfsRemote) -> HdfsBackend:
+    return HdfsBackend.from_url(hdfs_remote.url, hdfs_remote.options)
+
+
+def content_of(store: HdfsBackend, key: str) -> bytes:
+    head = store.head(key)
+    assert head is not None, key
+    return read(store, key, head.size)
+
+
+def test_a_checkpoint_becomes_durable_and_hot_on_another_node(on_hdfs: NewDaemon, outside: HdfsBackend) -> None:
+    first, second = on_hdfs(), on_hdfs()
+    first.start()
+    files = {"model.bin": os.urandom(12 * MIB), "exact.bin": os.urandom(10 * MIB), "a:b.bin": b"s", "empty.bin": b""}
+    save(first.volume / "run-42/checkpoint-100", files | {"DONE": b""})
+    first.committed("run-42", 100)
+    for name, content in files.items():
+        assert content_of(outside, f"run-42/checkpoint-100/{name}") == content
+    (manifest,) = [key for key in keys(outside, ".ckptd/manifests/") if key.endswith(".json")]
+    entries = {entry["key"]: entry for entry in json.loads(content_of(outside, manifest))["files"]}
+    assert entries["run-42/checkpoint-100/model.bin"]["etag"] == outside.head("run-42/checkpoint-100/model.bin").etag  # type: ignore[union-attr]
+    assert list(outside.pending("")) == []
+    second.start()
+    assert second.json("prefetch", "run-42")["state"] == "done"
+    path = Path(second.ctl("latest", "run-42").stdout.strip())
+    assert {name: (path / name).read_bytes() for name in files} == files
+    second.ctl("verify", "run-42@100", "--remote")
+    first.ctl("rm", "run-42", "--remote", "--yes")
+    first.until(lambda: not [key for key in keys(outside) if "run-42" in key], "nothing of it left")
+    first.ctl("down")
+    second.ctl("down")
+
+
+@pytest.mark.slow
+def test_an_upload_is_finished_after_the_worker_was_killed(
+    new_daemon: NewDaemon, hdfs_remote: HdfsRemote, outside: HdfsBackend
+) -> None:
+    slow = TRANSFER + '\nbandwidth = "12MiB"'
+    daemon = new_daemon(remote=hdfs_remote.url, options=options(hdfs_remote), transfer=slow)
+    daemon.start()
+    content = os.urandom(60 * MIB)
+    save(daemon.volume / "run-1/checkpoint-1", {"model.bin": content, "DONE": b""})
+
+    def parts() -> set[str]:
+        found = hdfs_remote.cluster.webhdfs("GET", f"{hdfs_remote.path}/.ckptd/tmp", "LISTSTATUS").json()
+        uploads = [each["pathSuffix"] for each in found.get("FileStatuses", {"FileStatus": []})["FileStatus"]]
+        listed = [
+            hdfs_remote.cluster.webhdfs("GET", f"{hdfs_remote.path}/.ckptd/tmp/{upload}", "LISTSTATUS").json()
+            for upload in uploads
+            if not upload.startswith("put-")
+        ]
+        files = [file for each in listed for file in each.get("FileStatuses", {"FileStatus": []})["FileStatus"]]
+        return {file["pathSuffix"] for file in files if file["type"] == "FILE" and file["length"] == 5 * MIB}
+
+    daemon.until(lambda: len(parts()) >= 3, "three parts sent")
+    os.kill(daemon.json("status")["pid"], signal.SIGKILL)  # its supervisor starts another
+    daemon.committed("run-1", 1)
+    assert content_of(outside, "run-1/checkpoint-1/model.bin") == content
+    daemon.ctl("down")
+
+
+def test_up_names_what_is_wrong_with_the_address(new_daemon: NewDaemon, hdfs_remote: HdfsRemote) -> None:
+    wrong = f"hdfs://127.0.0.1:{hdfs_remote.cluster.namenode_rpc}/x"
+    daemon = new_daemon(remote=wrong, options=options(hdfs_remote), transfer=TRANSFER)
+    said = daemon.ctl("doctor", "--config", str(daemon.config), check=None)
+    assert "RPC port" in said.stdout + said.stderr
+    assert "dfs.namenode.http-address" in said.stdout + said.stderr
