@@ -1,0 +1,60 @@
+"""READ and WRITE of files that the kernel does not read and write by itself; FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE of all."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ckptd.fronts.mount import system, wire
+from ckptd.fronts.mount.channel import Request
+from ckptd.fronts.mount.context import Context
+from ckptd.fronts.mount.setting import Setting
+
+MOST_COPIED = 64 << 20
+"""Bytes a COPY_FILE_RANGE: nobody else is served meanwhile (about 10 ms), and callers go on after a short count."""
+
+
+class Contents:
+    def __init__(self, context: Context, setting: Setting, max_write: int) -> None:
+        self._tree = context.tree
+        self._setting = setting
+        self._buffer = memoryview(bytearray(max_write))
+
+    def read(self, request: Request) -> memoryview:
+        _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(request.body)
+        into = self._buffer[:size]
+        return into[: os.preadv(self._fd(request.nodeid), [into], offset)]
+
+    def write(self, request: Request) -> bytes:
+        """At an offset that the kernel has determined, also for O_APPEND: doing it twice is doing it once."""
+        _, offset, size, flags, _, _, _ = wire.WRITE_IN.unpack_from(request.body)
+        if flags & wire.WRITE_KILL_SUIDGID:
+            self._setting.kill_privileges(self._tree.node(request.nodeid))
+        data = request.body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
+        return wire.WRITE_OUT.pack(os.pwritev(self._fd(request.nodeid, write=True), [data], offset), 0)
+
+    def fsync(self, request: Request) -> bytes:
+        _, flags, _ = wire.FSYNC_IN.unpack_from(request.body)
+        fd = self._fd(request.nodeid)
+        (os.fdatasync if flags & wire.FSYNC_FDATASYNC else os.fsync)(fd)
+        return b""
+
+    def fallocate(self, request: Request) -> bytes:
+        _, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(request.body)
+        # Privileges to go (file_modified() in the kernel's fuse_file_fallocate) came as a SETATTR before this.
+        system.fallocate(self._fd(request.nodeid, write=True), mode, offset, length)
+        return b""
+
+    def lseek(self, request: Request) -> bytes:
+        _, offset, whence, _ = wire.LSEEK_IN.unpack_from(request.body)
+        if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
+            raise OSError(errno.EINVAL, "the kernel knows the others")
+        return wire.LSEEK_OUT.pack(os.lseek(self._fd(request.nodeid), offset, whence))
+
+    def copy_file_range(self, request: Request) -> bytes:
+        _, off_in, nodeid_out, _, off_out, length, _ = wire.COPY_FILE_RANGE_IN.unpack_from(request.body)
+        source, target = self._fd(request.nodeid), self._fd(nodeid_out, write=True)
+        return wire.WRITE_OUT.pack(os.copy_file_range(source, target, min(length, MOST_COPIED), off_in, off_out), 0)
+
+    def _fd(self, id: int, *, write: bool = False) -> int:
+        return self._tree.opened(self._tree.node(id), write=write)

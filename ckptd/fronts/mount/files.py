@@ -1,0 +1,129 @@
+"""CREATE, OPEN, RELEASE: which files are open, how often, and by which way their bytes go."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from ckptd.fronts.mount import attributes, wire
+from ckptd.fronts.mount.channel import Request
+from ckptd.fronts.mount.context import Context, Fetching
+from ckptd.fronts.mount.looking import Looking
+from ckptd.fronts.mount.making import ABSENT, allow, made_before
+from ckptd.fronts.mount.nodes import COLD, IS_KEPT, WRITABLE, Node
+from ckptd.fronts.mount.setting import Setting
+
+MAKE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+HANDLE = 0
+"""All file handles are 0: what a handle would lead to hangs on the node, which every request names."""
+
+
+class Files:
+    def __init__(self, context: Context, looking: Looking, setting: Setting) -> None:
+        self._context = context
+        self._tree = context.tree
+        self._nodes = context.nodes
+        self._outcomes = context.outcomes
+        self._looking = looking
+        self._setting = setting
+
+    def create(self, request: Request) -> bytes:
+        flags, mode, _, open_flags = wire.CREATE_IN.unpack_from(request.body)
+        name = request.name(wire.CREATE_IN.size)
+        allow(self._tree, request.nodeid, name)
+        dir_fd = self._tree.directory(request.nodeid)
+        context = self._context
+        ours = made_before(context, request, dir_fd, name)
+        if ours:
+            context.nodes.take_back(request.unique)
+        context.act_as(request.uid, request.gid)
+        self._outcomes.begin(request.op, request.unique, ABSENT)
+        try:
+            fd = os.open(name, MAKE, mode & 0o7777, dir_fd=dir_fd)
+        except FileExistsError:
+            if flags & os.O_EXCL and not ours:
+                raise
+            return self._create_over(request, name, flags, open_flags)
+        stat = os.fstat(fd)
+        node = self._nodes.of(stat, request.nodeid, name, directory=False)
+        node.fd = fd
+        self._nodes.flag(node, node.flags | WRITABLE)
+        opened = self._count(node, fd)
+        self._nodes.give(node, request.unique)
+        return attributes.entry(node.id, stat, context.number(stat)) + opened
+
+    def _create_over(self, request: Request, name: bytes, flags: int, open_flags: int) -> bytes:
+        """Somebody was faster: the daemon, or this request before the server was killed."""
+        node, _, _ = self._looking.find(request.nodeid, name)
+        opened = self._open(node, flags, open_flags)
+        return self._looking.entry(request.unique, request.nodeid, name) + opened
+
+    def open(self, request: Request) -> bytes:
+        flags, open_flags = wire.OPEN_IN.unpack_from(request.body)
+        node = self._tree.node(request.nodeid)
+        if node.flags & COLD:
+            self._context.need(node)
+        # Opened before the journal is begun: it may be told to wait (a lease, a fetch), and a request that waits is not begun.
+        self._descriptor(node, flags)
+        self._outcomes.begin(request.op, request.unique, ABSENT)
+        return self._open(node, flags, open_flags)
+
+    def _descriptor(self, node: Node, flags: int) -> int:
+        try:
+            return self._tree.opened(node, write=bool(flags & (os.O_ACCMODE | os.O_TRUNC)))
+        except OSError as error:
+            if error.errno == errno.ESTALE and self._context.cold.lookup(self._tree.path(node)) is not None:
+                raise Fetching(self._tree.path(node)) from None  # evicted since it was looked up
+            raise
+
+    def _open(self, node: Node, flags: int, open_flags: int) -> bytes:
+        fd = self._descriptor(node, flags)
+        if flags & os.O_TRUNC:
+            try:
+                if open_flags & wire.OPEN_KILL_SUIDGID:
+                    self._setting.kill_privileges(node)
+                os.ftruncate(fd, 0)
+            except OSError:
+                if not node.opens:
+                    self._tree.close(node)
+                raise
+        return self._count(node, fd)
+
+    def _count(self, node: Node, fd: int) -> bytes:
+        self._outcomes.counted(node.slot, node.opens)
+        self._nodes.set_opens(node, node.opens + 1)
+        flags, backing = self._context.passthrough.open(node, fd)
+        return wire.OPEN_OUT.pack(HANDLE, flags, backing)
+
+    def release(self, request: Request) -> bytes:
+        node = self._nodes.by_id.get(request.nodeid)
+        if node is None or not node.opens:
+            return b""
+        self._outcomes.begin(request.op, request.unique, ABSENT)
+        self._outcomes.counted(node.slot, node.opens)
+        self._nodes.set_opens(node, node.opens - 1)
+        if not node.opens:
+            self.last_close(node)
+        return b""
+
+    def last_close(self, node: Node) -> None:
+        self._context.passthrough.close(node)
+        self._tree.close(node)
+        if node.flags & IS_KEPT:
+            self._tree.release(node)
+        if not node.nlookup:
+            self._nodes.forget(node.id, 0)
+
+    def take_over(self) -> None:
+        """A count that was changing when the server before this one was killed is as before; its request comes again."""
+        undecided = self._outcomes.undecided_count()
+        for node in list(self._nodes.by_id.values()):
+            if undecided is not None and node.slot == undecided[0]:
+                self._nodes.set_opens(node, undecided[1])
+            if node.opens:
+                with contextlib.suppress(OSError):
+                    self._tree.opened(node)
+            elif node.backing or node.flags & (IS_KEPT | WRITABLE):
+                self.last_close(node)
+        self._context.passthrough.take_over()

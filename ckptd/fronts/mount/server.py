@@ -1,0 +1,296 @@
+"""The loop: one request after the other, each answered before the next is read, but for those that wait.
+
+One thread does everything that changes anything; that is what makes one journal record enough. A second one only sends
+invalidations, because the kernel keeps their sender waiting while somebody has the directory locked, which may be somebody who
+waits for us.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ckptd.fronts.mount import wire
+from ckptd.fronts.mount.channel import Channel, Request, Unmounted
+from ckptd.fronts.mount.cold import Cold, NothingCold
+from ckptd.fronts.mount.contents import Contents
+from ckptd.fronts.mount.context import Context, Fetching
+from ckptd.fronts.mount.control import Control
+from ckptd.fronts.mount.directories import Directories
+from ckptd.fronts.mount.files import Files
+from ckptd.fronts.mount.looking import Looking
+from ckptd.fronts.mount.making import Making
+from ckptd.fronts.mount.negotiation import MAX_WRITE, negotiate
+from ckptd.fronts.mount.outcomes import Outcomes
+from ckptd.fronts.mount.passthrough import Passthrough
+from ckptd.fronts.mount.removing import Removing
+from ckptd.fronts.mount.setting import Setting
+from ckptd.fronts.mount.state import JOURNAL_AT, State
+from ckptd.fronts.mount.tree import Tree
+from ckptd.fronts.mount.waiting import Waiting
+from ckptd.fronts.mount.xattrs import Xattrs
+
+_log = logging.getLogger("ckptd.mount")
+
+Answer = bytes | memoryview | None
+LAST_OP = 64
+"""Opcodes beyond are answered with ENOSYS, like all without a handler; the kernel does not ask again."""
+
+
+class Server:
+    """`control`: None when nobody asks. Raises OSError and ValueError for what it cannot serve."""
+
+    def __init__(
+        self,
+        *,
+        fuse_fd: int,
+        state_fd: int,
+        backing: bytes,
+        objects: bytes | None = None,
+        passthrough: bool = True,
+        cold: Cold | None = None,
+        control: Control | None = None,
+    ) -> None:
+        self._channel = Channel(fuse_fd, MAX_WRITE)
+        self._state = State(state_fd)
+        self._wants_passthrough = passthrough
+        self._cold = NothingCold() if cold is None else cold
+        self._control = control
+        tree = Tree(self._state, backing, objects)
+        self._outcomes = Outcomes(self._state.map, JOURNAL_AT)
+        self._passthrough = Passthrough(fuse_fd, self._state, tree.nodes, self._refused())
+        self._context = Context(tree, tree.nodes, self._outcomes, self._passthrough, self._cold)
+        self._waiting = Waiting()
+        self._request = Request()
+        self._requests = 0
+        self._resent = 0
+        self._resends = True
+        self._sent: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._handlers = self._table()
+
+    def _refused(self) -> str | None:
+        if not self._wants_passthrough:
+            return "switched off"
+        agreed = self._state.negotiated
+        return None if agreed is None or agreed.passthrough else "the kernel does not offer it"
+
+    def _table(self) -> list[Callable[[Request], Answer] | None]:
+        context = self._context
+        looking, setting = Looking(context), Setting(context)
+        making, removing, xattrs = Making(context, looking), Removing(context), Xattrs(context)
+        directories, contents = Directories(context, looking), Contents(context, setting, MAX_WRITE)
+        self._files = files = Files(context, looking, setting)
+        table: list[Callable[[Request], Answer] | None] = [None] * LAST_OP
+        for part, ops in (
+            (
+                looking,
+                (
+                    wire.Op.LOOKUP,
+                    wire.Op.FORGET,
+                    wire.Op.BATCH_FORGET,
+                    wire.Op.GETATTR,
+                    wire.Op.READLINK,
+                    wire.Op.STATFS,
+                ),
+            ),
+            (making, (wire.Op.MKDIR, wire.Op.MKNOD, wire.Op.SYMLINK, wire.Op.LINK)),
+            (removing, (wire.Op.UNLINK, wire.Op.RMDIR, wire.Op.RENAME, wire.Op.RENAME2)),
+            (setting, (wire.Op.SETATTR,)),
+            (files, (wire.Op.CREATE, wire.Op.OPEN, wire.Op.RELEASE)),
+            (
+                contents,
+                (wire.Op.READ, wire.Op.WRITE, wire.Op.FSYNC, wire.Op.FALLOCATE, wire.Op.LSEEK, wire.Op.COPY_FILE_RANGE),
+            ),
+            (
+                directories,
+                (wire.Op.OPENDIR, wire.Op.READDIR, wire.Op.READDIRPLUS, wire.Op.RELEASEDIR, wire.Op.FSYNCDIR),
+            ),
+            (xattrs, (wire.Op.GETXATTR, wire.Op.LISTXATTR, wire.Op.SETXATTR, wire.Op.REMOVEXATTR)),
+        ):
+            for op in ops:
+                table[op] = getattr(part, op.name.lower())
+        table[wire.Op.INIT] = self._init
+        table[wire.Op.INTERRUPT] = self._interrupt
+        table[wire.Op.IOCTL] = _not_a_terminal
+        table[wire.Op.DESTROY] = _nothing
+        return table
+
+    # ---- the loop
+
+    def serve(self) -> None:
+        """Until the mount is gone, or the holder asks for the end."""
+        os.umask(0)  # modes come with the caller's applied
+        os.set_blocking(self._channel.fd, False)
+        threading.Thread(target=self._send, daemon=True, name="invalidations").start()
+        if self._state.fresh:
+            self._context.tree.sweep()
+        else:
+            self._files.take_over()
+            self._resends = self._channel.resend()
+        poller = select.poll()
+        poller.register(self._channel.fd, select.POLLIN)
+        for fd in (self._cold.fileno(), -1 if self._control is None else self._control.fd):
+            if fd >= 0:
+                poller.register(fd, select.POLLIN)
+        try:
+            while self._turn(poller):
+                pass
+        except Unmounted:
+            return
+
+    def _turn(self, poller: select.poll) -> bool:
+        for fd, _ in poller.poll(self._waiting.timeout_ms()):
+            if fd == self._channel.fd:
+                self._read()
+            elif fd == self._cold.fileno():
+                self._fetched()
+            elif self._control is not None and not self._control.handle(self):
+                return False
+        for message in self._waiting.due():
+            self._handle(message)
+        return True
+
+    def _read(self) -> None:
+        message = self._channel.read()
+        if message is not None:
+            self._handle(message)
+
+    def _handle(self, message: memoryview) -> None:
+        request = self._request
+        request.fill(message)
+        self._requests += 1
+        try:
+            if request.resent and self._replay(request):
+                return
+            handler = self._handlers[request.op] if request.op < LAST_OP else None
+            if handler is None:
+                self._channel.refuse(request, errno.ENOSYS)
+                return
+            answer = handler(request)
+        except Fetching as wanted:
+            self._fetch(wanted.path, message)
+        except BlockingIOError:
+            self._waiting.for_lease(request, message)
+        except OSError as error:
+            self._fail(request, error.errno or errno.EIO)
+        except Exception:  # noqa: BLE001 - a defect: one call fails; a server that ended would leave it to the next, for ever
+            _log.exception("mount.defect op=%d node=%d", request.op, request.nodeid)
+            self._fail(request, errno.EIO)
+        else:
+            self._answer(request, answer)
+
+    def _fail(self, request: Request, error: int) -> None:
+        if self._outcomes.open:
+            self._outcomes.finish(error, b"")
+        self._channel.refuse(request, error)
+
+    def _answer(self, request: Request, answer: Answer) -> None:
+        if isinstance(answer, bytes):
+            if self._outcomes.open:
+                self._outcomes.finish(0, answer)
+            self._channel.answer(request, answer)
+        elif answer is not None:
+            self._channel.answer_long(request, answer)
+
+    def _replay(self, request: Request) -> bool:
+        """Answers a resent request that was executed."""
+        self._resent += 1
+        found = self._outcomes.outcome(request.unique)
+        if found is None:
+            return False
+        error, answer = found
+        if error:
+            self._channel.refuse(request, error)
+        else:
+            self._channel.answer(request, answer)
+        return True
+
+    def _init(self, request: Request) -> bytes:
+        agreed, answer = negotiate(request.body, passthrough=self._wants_passthrough)
+        self._state.negotiated = agreed
+        self._passthrough.refused = self._refused()
+        return answer
+
+    # ---- what waits
+
+    def _fetch(self, path: bytes, message: memoryview) -> None:
+        self._outcomes.open = False
+        first = self._waiting.for_file(path, self._request, message)
+        if first:
+            try:
+                self._cold.fetch(path)
+            except OSError as error:
+                self._end(path, error.errno or errno.EIO)
+
+    def _fetched(self) -> None:
+        for path, error in self._cold.completed():
+            self._end(path, error)
+
+    def _end(self, path: bytes, error: int) -> None:
+        for message in self._waiting.arrived(path):
+            if error:
+                self._request.fill(message)
+                self._channel.refuse(self._request, errno.EIO)
+            else:
+                self._handle(message)
+
+    def _interrupt(self, request: Request) -> None:
+        """Ctrl-C on a call that waits for a fetch. The fetch goes on. INTERRUPT itself is not answered."""
+        unique = wire.INTERRUPT_IN.unpack_from(request.body)[0] & ~wire.UNIQUE_RESEND
+        message = self._waiting.withdraw(unique)
+        if message is not None:
+            self._request.fill(message)
+            self._channel.refuse(self._request, errno.EINTR)
+
+    # ---- what the holder asks for
+
+    def status(self) -> dict[str, Any]:
+        agreed = self._state.negotiated
+        modes = self._passthrough.modes
+        return {
+            "pid": os.getpid(),
+            "protocol": None if agreed is None else f"{wire.KERNEL_VERSION}.{agreed.minor}",
+            "passthrough": self._passthrough.refused is None,
+            "passthrough_refused": self._passthrough.refused,
+            "opens_passthrough": modes.passthrough,
+            "opens_mediated": modes.mediated,
+            "mediated_because": dict(modes.reasons),
+            "resend": self._resends and (agreed is None or agreed.resend),
+            "nodes": len(self._context.nodes.by_id),
+            "requests": self._requests,
+            "resent": self._resent,
+            "waiting": len(self._waiting),
+            "time": time.time(),
+        }
+
+    def invalidate(self, path: bytes) -> None:
+        """The daemon put something else at a path (relative to the volume), or took it away."""
+        *above, name = path.split(b"/")
+        tree, nodes = self._context.tree, self._context.nodes
+        try:
+            stat = os.stat(b"/".join(above) or b".", dir_fd=tree.root_fd)
+        except OSError:
+            return  # the kernel finds out by itself that the directory is gone
+        parent = nodes.by_identity.get((stat.st_ino, stat.st_dev))
+        if parent is not None:
+            id = parent.id
+            self._sent.put(lambda: self._channel.forget_entry(id, name))
+
+    def _send(self) -> None:
+        while True:
+            self._sent.get()()
+
+
+def _not_a_terminal(_request: Request) -> Answer:
+    raise OSError(errno.ENOTTY, "not a terminal")
+
+
+def _nothing(_request: Request) -> Answer:
+    return b""

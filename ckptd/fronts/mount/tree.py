@@ -1,0 +1,200 @@
+"""The backing tree: from nodes to descriptors and names relative to them, and from names to what stands there.
+
+Every file is reached as (descriptor of its directory, last name): a rename higher up changes nothing, no path is ever joined, and
+the walk is one step long. Directories keep an O_PATH descriptor for as long as their node lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import stat as modes
+
+from ckptd.fronts.mount.nodes import IS_KEPT, KEPT, PRIVATE, WRITABLE, Node, Nodes
+from ckptd.fronts.mount.state import State
+
+DIRECTORY_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+RESERVED = 4096
+"""Descriptors that directories leave to open files."""
+
+
+class Tree:
+    """`objects`: directory of the objects that links of demoted files lead to. Raises OSError when `backing` is no directory."""
+
+    def __init__(self, state: State, backing: bytes, objects: bytes | None = None) -> None:
+        self.root_fd = os.open(backing, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stat = os.fstat(self.root_fd)
+        self.home = stat.st_dev
+        self.nodes = Nodes(state, stat)
+        self.nodes.root.fd = self.root_fd
+        self._objects = None if objects is None else objects.rstrip(b"/") + b"/"
+        self._kept_fd = -1
+        self._room = _raise_limit() - RESERVED
+        self._directories: dict[Node, None] = {}
+        """Those with a descriptor, the oldest first."""
+
+    # ---- directories
+
+    def node(self, id: int) -> Node:
+        try:
+            return self.nodes.by_id[id]
+        except KeyError:
+            raise OSError(errno.ESTALE, "no such node") from None
+
+    def directory(self, id: int) -> int:
+        """The descriptor of a directory node. Raises ESTALE when it is not where it was."""
+        node = self.node(id)
+        return node.fd if node.fd >= 0 else self._open_directory(node)
+
+    def _open_directory(self, node: Node) -> int:
+        fd = self._open_checked(node, DIRECTORY_ONLY)
+        while len(self._directories) >= self._room:
+            self.close(next(iter(self._directories)))
+        node.fd = fd
+        self._directories[node] = None
+        return fd
+
+    def _open_checked(self, node: Node, flags: int) -> int:
+        dir_fd, name = self.place(node)
+        try:
+            fd = os.open(name, flags, dir_fd=dir_fd)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                raise OSError(errno.ESTALE, "not there any more") from None
+            raise
+        stat = os.fstat(fd)
+        if (stat.st_ino, stat.st_dev) != (node.ino, node.dev):
+            os.close(fd)
+            raise OSError(errno.ESTALE, "another file")
+        return fd
+
+    def kept(self) -> int:
+        """The directory of files that are open without a name."""
+        if self._kept_fd < 0:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(KEPT, 0o700, dir_fd=self.root_fd)
+            self._kept_fd = os.open(KEPT, DIRECTORY_ONLY, dir_fd=self.root_fd)
+        return self._kept_fd
+
+    # ---- names
+
+    def place(self, node: Node) -> tuple[int, bytes]:
+        """Where a node's name is. For the object of a demoted file the path of the object (which ignores the descriptor)."""
+        if node.flags & IS_KEPT:
+            return self.kept(), node.name
+        if node.target is not None:
+            return self.root_fd, node.target
+        return self.directory(node.parent), node.name
+
+    def visible(self, parent: int, name: bytes) -> bool:
+        return parent != 1 or not name.startswith(PRIVATE)
+
+    def look(self, dir_fd: int, name: bytes) -> tuple[os.stat_result, bytes | None]:
+        """What a name shows: of a demoted file the object and its path, else the file itself and None."""
+        stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        if self._objects is not None and modes.S_ISLNK(stat.st_mode):
+            target = self._object(dir_fd, name)
+            if target is not None:
+                return os.stat(target), target
+        return stat, None
+
+    def _object(self, dir_fd: int, name: bytes) -> bytes | None:
+        assert self._objects is not None
+        target = os.readlink(name, dir_fd=dir_fd)
+        last = target[len(self._objects) :]
+        return target if target.startswith(self._objects) and last and b"/" not in last else None
+
+    def is_demoted(self, dir_fd: int, name: bytes) -> bool:
+        return self._objects is not None and self._object(dir_fd, name) is not None
+
+    def status(self, node: Node) -> os.stat_result:
+        """What stat(2) says of a node, wherever it is now. Raises ESTALE."""
+        if node.fd >= 0:
+            return os.fstat(node.fd)
+        if node.opens or node.flags & IS_KEPT:
+            return os.fstat(self.opened(node))
+        return self._found(node)
+
+    def _found(self, node: Node) -> os.stat_result:
+        """By name, in the tree: the object if it was demoted. Raises ESTALE."""
+        try:
+            stat, target = self.look(self.directory(node.parent), node.name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise OSError(errno.ESTALE, "not there any more") from None
+        if (stat.st_ino, stat.st_dev) != (node.ino, node.dev):
+            raise OSError(errno.ESTALE, "another file")
+        node.target = target
+        return stat
+
+    def path(self, node: Node) -> bytes:
+        """From the root of the volume, without a slash in front."""
+        parts = []
+        while node.id != 1:
+            parts.append(node.name)
+            node = self.node(node.parent)
+        return b"/".join(reversed(parts))
+
+    # ---- descriptors of open files
+
+    def opened(self, node: Node, *, write: bool = False) -> int:
+        """A descriptor to a file's bytes. A file that is open keeps it (a new server opens it again); else the caller's `close`.
+
+        O_NONBLOCK: where the daemon has a lease on the file this raises BlockingIOError, and the lease is being broken.
+        """
+        if node.fd >= 0 and (node.flags & WRITABLE or not write):
+            return node.fd
+        if not node.ino:
+            raise OSError(errno.ESTALE, "gone")
+        write = write or bool(node.flags & WRITABLE)
+        if node.target is None and self._objects is not None and not node.flags & IS_KEPT:
+            self._found(node)  # it may have been demoted, and this server may be a new one
+        flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = self._open_checked(node, flags)
+        if node.fd >= 0:
+            os.close(node.fd)
+        node.fd = fd
+        if write:
+            self.nodes.flag(node, node.flags | WRITABLE)
+        return fd
+
+    def close(self, node: Node) -> None:
+        """Drops the descriptor. Of a file, with what is remembered for one that is open."""
+        self._directories.pop(node, None)
+        if node.fd >= 0 and node.id != 1:
+            os.close(node.fd)
+            node.fd = -1
+        if node.flags & WRITABLE:
+            self.nodes.flag(node, node.flags & ~WRITABLE)
+
+    # ---- files that lose their name
+
+    def keep(self, node: Node, dir_fd: int, name: bytes) -> None:
+        """Before a name of an open file goes: another one in the private directory, if it is the one by which we know it."""
+        if node.flags & IS_KEPT or node.target is not None:
+            return
+        with contextlib.suppress(FileExistsError):  # linked by the server that was killed
+            os.link(name, b"%x" % node.id, src_dir_fd=dir_fd, dst_dir_fd=self.kept(), follow_symlinks=False)
+        self.nodes.rename(node, 0, b"%x" % node.id)
+        self.nodes.flag(node, node.flags | IS_KEPT)
+
+    def release(self, node: Node) -> None:
+        """After the last close of a kept file."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(b"%x" % node.id, dir_fd=self.kept())
+        self.nodes.flag(node, node.flags & ~IS_KEPT)
+        self.nodes.lose(node)
+
+    def sweep(self) -> None:
+        """At a new mount: what a machine that went down left in the private directory."""
+        for name in os.listdir(b"/proc/self/fd/%d" % self.kept()):
+            os.unlink(name, dir_fd=self.kept())
+
+
+def _raise_limit() -> int:
+    """As many descriptors as the limit of the machine allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return 1 << 20 if hard == resource.RLIM_INFINITY else max(hard, 2 * RESERVED)
