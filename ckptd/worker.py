@@ -25,12 +25,14 @@ from ckptd.api.server import application, serve
 from ckptd.catalog import Catalog
 from ckptd.domain.errors import CkptdError, NotInTime
 from ckptd.domain.model import Exposure, OperationKind
-from ckptd.engine import preparing, recovering, reporting
+from ckptd.engine import leaving_ram, preparing, recovering, reporting
 from ckptd.engine.context import Context
 from ckptd.engine.engine import Engine
 from ckptd.engine.known import KnownManifests
 from ckptd.engine.metrics import render
 from ckptd.engine.node import EngineNode
+from ckptd.engine.volume import Front, Serving, Volume
+from ckptd.fronts.served import Served
 from ckptd.fronts.watch import WatchFront
 from ckptd.layouts import configure
 from ckptd.settings import Settings
@@ -58,6 +60,8 @@ class Orders:
     ready_fd: int
     restarts: int
     last_exit: str
+    fronts: dict[str, Front]
+    """By volume name."""
 
     @classmethod
     def read(cls) -> Orders:
@@ -65,6 +69,7 @@ class Orders:
         return cls(
             Settings.model_validate(document["settings"]), int(document["socket_fd"]), int(document["ready_fd"]),
             int(document["restarts"]), str(document["last_exit"] or ""),
+            {name: Front(said["front"], said["reason"], said["socket"]) for name, said in document["fronts"].items()},
         )  # fmt: skip
 
     def say(self, message: dict[str, Any]) -> None:
@@ -118,7 +123,10 @@ class Worker:
                 parallel=transfer.parallel, part_size=transfer.part_size, bandwidth=transfer.bandwidth,
                 movers=transfer.movers, reuse=transfer.reuse, journal=catalog.journal,
             ) as transfers:  # fmt: skip
-                volumes = {v.name: preparing.prepare_volume(v, tiers, transfers) for v in settings.volumes}
+                volumes = {
+                    v.name: preparing.prepare_volume(v, tiers, transfers, self._orders.fronts[v.name])
+                    for v in settings.volumes
+                }
                 known = KnownManifests(catalog)
                 yield Context(
                     settings.node.name, f"ckptd {__version__}", catalog, transfers, known, volumes, tiers, time.time
@@ -184,8 +192,18 @@ class Worker:
                 await front.start()
                 stack.push_async_callback(front.stop)
                 fronts.append(front)
+                if volume.front.is_mount:
+                    self._serve_mount(context, engine, volume)
             context.catch_up = catch_up
             yield
+
+    @staticmethod
+    def _serve_mount(context: Context, engine: Engine, volume: Volume) -> None:
+        def told(serving: Serving) -> None:
+            volume.serving = serving
+
+        served = Served(volume.front.socket, lambda path: engine.opening.bring(volume, path), told)
+        context.spawn(served.run(), f"mount of {volume.name}")
 
     @contextlib.asynccontextmanager
     async def _api(self, context: Context, engine: Engine) -> AsyncIterator[None]:
@@ -221,6 +239,7 @@ class Worker:
                 pass
         if self._evict:
             await self._evict_everything(engine)
+        await leaving_ram.mark(context)
         left = reporting.exposure(await engine.reconciler.look(), context.clock())
         await context.event(
             "info" if not left.files else "warning", "daemon.stopped", "stopped", exposed_bytes=left.bytes

@@ -156,7 +156,8 @@ class VolumeBody(Body):
     path: Key
     remote: Message
     front: str
-    passthrough: bool
+    passthrough: bool = Field(description="The kernel moves the bytes of a mount by itself.")
+    front_reason: Message = Field(description="Why it is not the other front, or why not passthrough.")
     remote_ok: bool
     remote_error: Message
     remote_since: Time | None

@@ -48,6 +48,15 @@ class Manifests:
                     (merged, volume, os.fsencode(run), step, row.node),
                 )
 
+    async def recall_member(self, volume: str, run: str, step: int, key: str) -> None:
+        """It is here again."""
+        async with self._db.transaction():
+            for row in await self.all(volume, run, step):
+                await self._db.write(
+                    "UPDATE manifests SET forgotten = ? WHERE volume = ? AND run = ? AND step = ? AND node = ?",
+                    (json.dumps(sorted(row.forgotten - {key})), volume, os.fsencode(run), step, row.node),
+                )
+
     async def delete(self, volume: str, run: str, step: int, node: str | None = None) -> None:
         await self._db.write(
             "DELETE FROM manifests WHERE volume = ? AND run = ? AND step = ? AND (?4 IS NULL OR node = ?4)",

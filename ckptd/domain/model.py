@@ -297,6 +297,9 @@ class VolumeReport:
     remote: str
     front: str
     passthrough: bool
+    """The kernel moves the bytes of a mount by itself."""
+    front_reason: str
+    """Why it is not the other front, or why not passthrough; "" where there is nothing to say."""
     remote_ok: bool
     remote_error: str
     remote_since: float | None

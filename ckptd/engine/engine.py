@@ -20,6 +20,7 @@ from ckptd.engine.flushing import Flushing
 from ckptd.engine.identity import identify
 from ckptd.engine.mending import Mending
 from ckptd.engine.observer import Observer
+from ckptd.engine.opening import Opening
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing, Prefetching
 from ckptd.engine.reaching import Reaching
@@ -29,6 +30,7 @@ from ckptd.engine.replacing import Replacing
 from ckptd.engine.restoring import Restoring
 from ckptd.engine.scrubbing import Scrubbing
 from ckptd.engine.staging import clear_staging
+from ckptd.engine.stubs import REFRESH_S, Stubs
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.verifying import Verifying
 from ckptd.engine.volume import Volume
@@ -70,6 +72,7 @@ class Engine:
         prefetching = Prefetching(
             context, self.choosing, self.reconciler, actions.hydrating, doubting, actions.moving, actions.retention
         )
+        self.opening = Opening(context, prefetching)
         removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
         self.operations = Operations(
             context,
@@ -125,6 +128,8 @@ class Engine:
         await self.reconciler.look()
         for volume in context.volumes.values():
             context.spawn(Companions(context, self.reconciler, volume).run(), f"other nodes of {volume.name}")
+            if volume.front.is_mount:
+                context.spawn(self._show_cold(volume), f"cold files of {volume.name}")
         context.spawn(self.reconciler.run(), "reconciler")
         context.spawn(self.scrubbing.run(), "scrub")
         await self.operations.resume()
@@ -177,6 +182,22 @@ class Engine:
                 await self.context.event("error", "front.lost", message, volume=volume, hint="ckptctl down, then up")
             elif isinstance(change, Trouble):
                 await self.context.event("warning", "front.trouble", change.message, volume=volume, hint=change.hint)
+
+    async def _show_cold(self, volume: Volume) -> None:
+        """Keeps in sight what the remote has, as it is known; what other nodes commit is looked for now and then."""
+        stubs, loop = Stubs(self.context, volume), asyncio.get_running_loop()
+        refreshed = -REFRESH_S
+        while True:
+            if loop.time() - refreshed >= REFRESH_S:
+                with contextlib.suppress(CkptdError, TimeoutError):
+                    async with asyncio.timeout(REFRESH_S / 2):
+                        await self.context.known.refresh(volume)
+                refreshed = loop.time()
+                await self.reconciler.recent()
+            await stubs.show(self.reconciler.view.units)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S), self.context.changed:
+                    await self.context.changed.wait()
 
     async def _keep_house(self) -> None:
         while True:

@@ -35,6 +35,7 @@ class Hydrating:
                     volume=volume.name, path=entry.path, hint="make it yourself (ln -s) if that is meant",
                 )  # fmt: skip
             return
+        await self._context.known.recall_member(volume.name, entry)
         row = await self._context.catalog.files.at(volume.name, entry.path)
         if row is None:
             row = await adopting.adopt(self._context.catalog, volume, entry, self._context.clock())
@@ -87,7 +88,8 @@ class Hydrating:
                     swap.relink, volume.root, row.path, staged, local.location, row.stamp(local), row.attributes
                 )
             else:
-                stamp = swap.put_in_place(staged, volume.root, row.path, row.attributes)
+                stub = swap.stub_at(volume.root, row.path)
+                stamp = swap.put_in_place(staged, volume.root, row.path, row.attributes, replacing=stub)
         except CkptdError:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(staged)
@@ -109,4 +111,4 @@ class Hydrating:
         os.replace(staged, location)
         copy = CopyRow(Place.NVME, row.generation, location, done.inode, done.mtime_ns)
         await self._context.catalog.files.put_copy(row.id, copy)
-        swap.link_in(volume.root, row.path, location)
+        swap.link_in(volume.root, row.path, location, replacing=swap.stub_at(volume.root, row.path))

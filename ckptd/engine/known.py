@@ -17,7 +17,7 @@ from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
 from ckptd.engine.adopting import adopt_members
 from ckptd.engine.volume import Volume
-from ckptd.layouts import Member, judge
+from ckptd.layouts import Member, judge, locate
 from ckptd.layouts.spread import elsewhere
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.manifest.packed import PackedEntries
@@ -257,6 +257,14 @@ class KnownManifests:
         if unit is not None:
             self._known[volume, run, step] = replace(unit, forgotten=unit.forgotten | set(keys))
             await self._catalog.manifests.forget_members(volume, run, step, keys)
+
+    async def recall_member(self, volume: str, entry: ManifestEntry) -> None:
+        """A file that the job had deleted here is brought back."""
+        where = locate(entry.path)
+        unit = None if where.step is None else self._known.get((volume, where.run, where.step))
+        if unit is not None and where.step is not None and entry.key in unit.forgotten:
+            self._known[volume, where.run, where.step] = replace(unit, forgotten=unit.forgotten - {entry.key})
+            await self._catalog.manifests.recall_member(volume, where.run, where.step, entry.key)
 
     async def refresh(self, volume: Volume, run: str | None = None, step: int | None = None) -> None:
         """Looks into the remote for manifests that came or went. Raises RemoteError.

@@ -19,6 +19,7 @@ from ckptd.layouts.inspect import defect_of, requirements_of
 from ckptd.layouts.pointers import POINTER_LIMIT, pointed_step
 from ckptd.layouts.requirements import reads_for
 from ckptd.tiers.beneath import opened_at
+from ckptd.tiers.stub import is_stub
 
 _QUICK = 256 * 1024
 _log = structlog.get_logger(__name__)
@@ -40,7 +41,9 @@ class Found:
 
 
 def find(path: str) -> Found | None:
-    """None for what is not there, for directories, fifos, sockets and devices, and where nothing can be told (see `gone`)."""
+    """None for what is not there (a stub says so), for directories, fifos, sockets and devices, and where nothing can be told
+    (see `gone`).
+    """
     try:
         status = os.lstat(path)
         target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else None
@@ -53,7 +56,7 @@ def find(path: str) -> Found | None:
                 "looking.cannot_tell", path=os.fsencode(path)[:200].decode(errors="replace"), error=error.strerror
             )
         return None
-    if target is None and not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) if target is None else is_stub(target):
         return None
     attributes = Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns)
     return Found(Stamp(status.st_ino, status.st_size, status.st_mtime_ns), attributes, target)

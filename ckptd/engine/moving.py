@@ -15,6 +15,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.hydrating import Hydrating
 from ckptd.engine.leaving import unlink_object
 from ckptd.engine.matching import matches
+from ckptd.engine.stubs import stub_of
 from ckptd.engine.volume import Volume
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import dress, write_origin
@@ -122,7 +123,13 @@ class Moving:
     def _remove(volume: Volume, row: FileRow, copy: CopyRow, shared: bool) -> None:
         """`shared`: another file's link leads to the same object (the job copied the link): only ours goes."""
         path = volume.locate(row.path)
-        if copy.location == path:
+        # In a mounted volume a file that is only in the remote stays in sight.
+        stub = stub_of(row.size, row.attributes).target if volume.front.is_mount and row.durable else None
+        if stub is not None and copy.location == path:
+            swap.stub_out(volume.root, row.path, row.stamp(copy), stub)
+        elif stub is not None and not shared:
+            swap.stub_over(volume.root, row.path, copy.location, row.stamp(copy), stub)
+        elif copy.location == path:
             swap.remove(volume.root, row.path, row.stamp(copy))
         elif not shared:
             swap.remove_link(volume.root, row.path, copy.location, row.stamp(copy))

@@ -298,6 +298,22 @@ class Observer:
             rows += await self._files.under(self._volume.name, path)
         gone = [row for row in rows if _here(row) and looking.gone(self._volume.locate(row.path))]
         await self._forget(gone)
+        if self._volume.front.is_mount:
+            await self._stub_deleted(path, [row for row in rows if not _here(row)])
+
+    async def _stub_deleted(self, path: str, rows: Sequence[FileRow]) -> None:
+        """The job deleted a file that is only in the remote: it stays there, and out of sight here."""
+        if path in self._volume.taken_away:
+            self._volume.taken_away.discard(path)
+            return
+        if not looking.gone(self._volume.locate(path)):
+            return
+        where = locate(path)
+        unit = None if where.step is None else self._context.known.of(self._volume.name, where.run, where.step)
+        entry = None if unit is None else unit.entries().get(path)
+        if entry is not None and where.step is not None:
+            await self._context.known.forget_members(self._volume.name, where.run, where.step, [entry.key])
+        await self._forget([row for row in rows if row.path == path])
 
     async def _forget(self, gone: Sequence[FileRow]) -> None:
         """The job deleted these files."""

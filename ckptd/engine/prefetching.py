@@ -23,6 +23,7 @@ from ckptd.engine.retention import Retention
 from ckptd.engine.snapshot import used_bytes
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
+from ckptd.layouts import locate
 from ckptd.manifest import ManifestEntry
 from ckptd.transfer.side_by_side import side_by_side
 
@@ -32,6 +33,10 @@ _FILES_AT_A_TIME = 16
 _ROOM_WAIT_S = 10.0
 _TRIES = 3
 """Where bytes did not come as they should, and then all was well after all."""
+
+
+def _nobody(_: int) -> None:
+    """Follows the progress."""
 
 
 class Choosing:
@@ -180,18 +185,19 @@ class Prefetching:
         self._retention.remove_empty_directories(list(found.values()))
 
     async def _fetch(
-        self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress
+        self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress | None
     ) -> list[tuple[Member, CkptdError]]:
         """Returns those whose bytes are gone or not what they should be."""
         place = await self._room(volume, to, sum(m.size for m in missing))
         doubts: list[tuple[Member, CkptdError]] = []
+        arrived = _nobody if progress is None else progress.add
 
         async def one(member: Member) -> None:
             try:
                 if isinstance(member, ManifestEntry):
-                    await self._hydrating.entry(volume, member, place, progress.add)
+                    await self._hydrating.entry(volume, member, place, arrived)
                 else:
-                    await self._hydrating.file(member, place, progress.add)
+                    await self._hydrating.file(member, place, arrived)
             except CkptdError as error:
                 if not absent(error):
                     raise
@@ -199,6 +205,18 @@ class Prefetching:
 
         await side_by_side(missing, one, _FILES_AT_A_TIME)
         return doubts
+
+    async def bring(self, volume: Volume, member: Member) -> None:
+        """One file that is asked for now. Raises as `prefetch` does."""
+        for _ in range(_TRIES):
+            if not (doubts := await self._fetch(volume, [member], Place.RAM, None)):
+                return
+            where = locate(member.path)
+            unit = self._reconciler.view.unit(volume.name, where.run, where.step)
+            if unit is None:
+                break
+            await self._doubting.settle(volume, unit, doubts)
+        raise doubts[0][1]
 
     async def _room(self, volume: Volume, to: Place, size: int) -> Place:
         """The tier to fetch into: `to` if room can be made there, else the next one."""

@@ -10,12 +10,12 @@ from typing import Literal
 from ckptd.catalog import Catalog
 from ckptd.domain.errors import ConfigError
 from ckptd.domain.model import TIERS, Place
-from ckptd.engine.volume import Tier, Volume
+from ckptd.engine.volume import WATCHED, Front, Tier, Volume
 from ckptd.manifest import ManifestStore
 from ckptd.settings import Settings, VolumeSettings
 from ckptd.tiers.budget import tier_budget
 from ckptd.tiers.filesystem import huge_pages
-from ckptd.tiers.place_check import check_tier
+from ckptd.tiers.place_check import VOLUMES, check_tier, make_root
 from ckptd.transfer.transfers import Remote, Transfers
 
 _NAMES: dict[Place, Literal["ram", "nvme"]] = {Place.RAM: "ram", Place.NVME: "nvme"}
@@ -49,14 +49,11 @@ def _occupied(path: str) -> int:
     return total
 
 
-def prepare_volume(settings: VolumeSettings, tiers: dict[Place, Tier], transfers: Transfers) -> Volume:
+def prepare_volume(
+    settings: VolumeSettings, tiers: dict[Place, Tier], transfers: Transfers, front: Front = WATCHED
+) -> Volume:
     """Finds (or makes) the volume's directory on a tier. Raises ConfigError."""
-    if settings.front == "mount":
-        raise ConfigError(
-            f"volume {settings.name}: the mount front is not built yet",
-            hint='use front = "watch", or leave it at "auto"',
-        )
-    root, home = _root(settings, tiers)
+    root, home = _mounted(settings, tiers) if front.is_mount else _root(settings, tiers)
     nvme = tiers.get(Place.NVME)
     objects = None
     if home is Place.RAM and nvme is not None:
@@ -73,7 +70,13 @@ def prepare_volume(settings: VolumeSettings, tiers: dict[Place, Tier], transfers
         remote,
         settings.policy.to_policy(),
         ManifestStore(transfers, remote),
+        front,
     )
+
+
+def _mounted(settings: VolumeSettings, tiers: dict[Place, Tier]) -> tuple[str, Place]:
+    """The supervisor has made it, and mounted `path` over it: looking at `path` would wait for the mount."""
+    return os.path.join(tiers[Place.RAM].path, VOLUMES, settings.name), Place.RAM
 
 
 def _root(settings: VolumeSettings, tiers: dict[Place, Tier]) -> tuple[str, Place]:
@@ -105,10 +108,7 @@ def _home(path: str, tiers: dict[Place, Tier]) -> Place | None:
 
 def _link_into(path: str, name: str, tier: Tier) -> str:
     root = os.path.join(tier.path, "volumes", name)
-    if not os.path.isdir(root):
-        os.makedirs(root)
-        if os.geteuid() == 0:
-            os.chmod(root, 0o1777)  # noqa: S103 - as /tmp: it serves every user's job; narrow it with chown and chmod
+    make_root(root)
     try:
         if os.path.isdir(path):
             os.rmdir(path)
@@ -122,21 +122,13 @@ def _link_into(path: str, name: str, tier: Tier) -> str:
     return os.path.realpath(root)
 
 
-def _make_root(root: str) -> None:
-    if not os.path.isdir(root):
-        os.makedirs(root)
-        if os.geteuid() == 0:
-            # As /tmp: the root daemon serves every user's job; narrow it with chown and chmod.
-            os.chmod(root, 0o1777)  # noqa: S103
-
-
 def _revived(path: str, name: str, tiers: dict[Place, Tier]) -> tuple[str, Place]:
     """A link that leads nowhere: ours, and the RAM tier was lost (a reboot), or somebody else's."""
     target = os.readlink(path)
     for place, tier in tiers.items():
         root = os.path.join(tier.path, "volumes", name)
         if os.path.realpath(target) == root:
-            _make_root(root)
+            make_root(root)
             return os.path.realpath(root), place
     raise ConfigError(
         f"volume {name}: {path} is a link to {target}, which does not exist",
@@ -149,7 +141,7 @@ async def check_paths(catalog: Catalog, volumes: Iterable[Volume]) -> None:
     for volume in volumes:
         name = f"path:{volume.name}"
         before = await catalog.facts.get(name)
-        if before is not None and before != volume.path and os.path.realpath(before) == volume.root:
+        if not volume.front.is_mount and before not in (None, volume.path) and os.path.realpath(before) == volume.root:
             if os.path.islink(volume.path):
                 os.unlink(volume.path)
             raise ConfigError(

@@ -24,6 +24,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.reconciler import View
 from ckptd.engine.snapshot import used_bytes
 from ckptd.engine.unit import Unit, skipped
+from ckptd.engine.volume import Volume
 
 _TROUBLE_S = 24 * 3600.0
 
@@ -117,6 +118,14 @@ def tiers(context: Context, view: View, pins: Iterable[PinRow]) -> tuple[TierRep
     )
 
 
+def _front_reason(volume: Volume) -> str:
+    """Why the front is not the faster one, or a mount's bytes are not moved by the kernel."""
+    if volume.front.is_mount and volume.serving is not None:
+        because = [volume.serving.refused, *volume.serving.mediated_because]
+        return next(filter(None, because), "") or volume.front.reason
+    return volume.front.reason
+
+
 def volumes(context: Context, view: View) -> tuple[VolumeReport, ...]:
     reports = []
     for volume in context.volumes.values():
@@ -127,8 +136,9 @@ def volumes(context: Context, view: View) -> tuple[VolumeReport, ...]:
                 name=volume.name,
                 path=volume.path,
                 remote=volume.remote.url,
-                front="watch",
-                passthrough=False,
+                front=volume.front.name,
+                passthrough=volume.serving is not None and volume.serving.passthrough,
+                front_reason=_front_reason(volume),
                 remote_ok=health.ok and volume.name not in context.unmet,
                 remote_error=health.error or context.unmet.get(volume.name, ""),
                 remote_since=health.since,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ckptd.domain.model import Place
 from ckptd.manifest import ManifestStore
@@ -30,6 +31,38 @@ class Tier:
         return os.path.join(self.path, "staging", name)
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """How the job meets a volume."""
+
+    name: str
+    """`watch` or `mount`."""
+    reason: str = ""
+    """Why it is not the other, or why the kernel does not move a mount's bytes; "" where there is nothing to say."""
+    socket: str = ""
+    """Of the process that serves a mount."""
+
+    @property
+    def is_mount(self) -> bool:
+        return self.name == "mount"
+
+
+WATCHED = Front("watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the process behind a mount said last."""
+
+    pid: int
+    passthrough: bool
+    refused: str
+    """Why not; "" where the kernel moves the bytes."""
+    opens_passthrough: int = 0
+    opens_mediated: int = 0
+    mediated_because: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Volume:
     name: str
@@ -44,6 +77,11 @@ class Volume:
     remote: Remote
     policy: Policy
     manifests: ManifestStore
+    front: Front = WATCHED
+    serving: Serving | None = None
+    """Of a mount; None until its server has said something."""
+    taken_away: set[str] = field(default_factory=set)
+    """Paths of stubs that we remove ourselves: their going is no wish of the job's."""
 
     def locate(self, path: str) -> str:
         return os.path.join(self.root, path)

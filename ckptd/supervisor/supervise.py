@@ -10,12 +10,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ckptd.domain.errors import CkptdError
 from ckptd.supervisor.announce import Announcer
+from ckptd.supervisor.mounts import Log, Mounts
 from ckptd.supervisor.process import COMMAND, Exit, Worker, error_in
 from ckptd.supervisor.restarts import Restarts
 
@@ -24,12 +25,6 @@ GRACE_S = 10.0
 """Beyond the worker's own limit for its last flush."""
 FIRST_TRIES = 3
 """Deaths of a worker that never was ready, before the start is given up: there is nothing to keep alive yet."""
-
-
-class Log(Protocol):
-    def info(self, event: str, /, **fields: Any) -> Any: ...
-    def warning(self, event: str, /, **fields: Any) -> Any: ...
-    def error(self, event: str, /, **fields: Any) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -43,6 +38,10 @@ class Supervisor:
     announcer: Announcer
     log: Log
     command: Sequence[str] = COMMAND
+    mounts: Mounts = field(default_factory=Mounts)
+    """Attended to whatever the worker does."""
+    fronts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By volume: `front`, `reason`, and the `socket` of a mount's server. Handed on to every worker."""
     clock: Callable[[], float] = time.monotonic
     restarts: Restarts = field(default_factory=Restarts)
     last_exit: str = ""
@@ -75,6 +74,7 @@ class Supervisor:
             "lock_fd": self.lock_fd,
             "restarts": self.restarts.total,
             "last_exit": self.last_exit,
+            "fronts": self.fronts,
         }
         worker = Worker.start(self.command, document, keep=(self.socket_fd, self.lock_fd))
         self.log.info("worker.started", pid=worker.process.pid, restarts=self.restarts.total)
@@ -84,7 +84,7 @@ class Supervisor:
         """Until it has ended: passes signals on to it, hears it, and ends it when its time to stop is over."""
         while True:
             patience = None if self.kill_at is None else max(0.0, self.kill_at - self.clock())
-            happened = _poll((self.wake, worker.ready, worker.pidfd), patience)
+            happened = self._wait((self.wake, worker.ready, worker.pidfd), patience)
             if worker.ready in happened:
                 self._heard(worker.hear())
             if worker.pidfd in happened:
@@ -144,10 +144,21 @@ class Supervisor:
 
     def _rest(self) -> None:
         """Waits before the next start; callers queue at the socket meanwhile."""
-        if self.wake in _poll((self.wake,), self.restarts.delay_s):
-            os.read(self.wake, 4096)
-            self.stopping = True
-            self.log.info("stopped", worker="was waiting to be started again")
+        until = self.clock() + self.restarts.delay_s
+        while (left := until - self.clock()) > 0:
+            if self.wake in self._wait((self.wake,), left):
+                os.read(self.wake, 4096)
+                self.stopping = True
+                self.log.info("stopped", worker="was waiting to be started again")
+                return
+
+    def _wait(self, descriptors: Sequence[int], seconds: float | None) -> frozenset[int]:
+        """Of `descriptors` those that are readable, after `seconds` at the latest. The mounts are looked after meanwhile."""
+        due = self.mounts.patience()
+        limits = [limit for limit in (seconds, due) if limit is not None]
+        happened = _poll((*descriptors, *self.mounts.pidfds), min(limits, default=None))
+        self.mounts.attend(happened)
+        return happened
 
 
 def _poll(descriptors: Sequence[int], seconds: float | None) -> frozenset[int]:

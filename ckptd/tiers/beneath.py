@@ -18,10 +18,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def parent_of(root: str, relative: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+def parent_of(
+    root: str, relative: str, *, make: bool = False, owner: tuple[int, int] | None = None
+) -> Iterator[tuple[int, str]]:
     """Opens the directory that holds `relative` below `root`: yields its descriptor and the last name.
 
-    `make` creates directories that are missing: mode 0755, and owned like the one above them where we are root. Raises
+    `make` creates directories that are missing: mode 0755, and where we are root owned by `owner` (user and group; None: like
+    the one above them). Raises
     FileNotFoundError, or Conflict where a link or a file stands in the way.
     """
     *above, name = relative.split("/")
@@ -30,7 +33,7 @@ def parent_of(root: str, relative: str, *, make: bool = False) -> Iterator[tuple
     fd = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
     try:
         for step in above:
-            below = _enter(fd, step, relative, make=make)
+            below = _enter(fd, step, relative, make=make, owner=owner)
             os.close(fd)
             fd = below
         yield fd, name
@@ -60,7 +63,7 @@ def opened_at(fd: int, path: str) -> bool:
         return False
 
 
-def _enter(fd: int, name: str, relative: str, *, make: bool) -> int:
+def _enter(fd: int, name: str, relative: str, *, make: bool, owner: tuple[int, int] | None) -> int:
     try:
         return os.open(name, _DIRECTORY, dir_fd=fd)
     except FileNotFoundError:
@@ -82,7 +85,7 @@ def _enter(fd: int, name: str, relative: str, *, make: bool) -> int:
     if made:
         above = os.fstat(fd)
         if os.geteuid() == 0:
-            os.fchown(below, above.st_uid, above.st_gid)
+            os.fchown(below, *(owner or (above.st_uid, above.st_gid)))
         os.fchmod(below, 0o755)
     return below
 

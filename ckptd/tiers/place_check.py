@@ -52,5 +52,13 @@ def check_apart(key: str, tier: str, name: str, volume: str) -> None:
         )
 
 
+def make_root(root: str) -> None:
+    """A volume's directory in a tier. As /tmp where the root daemon serves every user's job: chown and chmod narrow it."""
+    if not os.path.isdir(root):
+        os.makedirs(root)
+        if os.geteuid() == 0:
+            os.chmod(root, 0o1777)  # noqa: S103
+
+
 def _inside(path: str, folder: str, *, itself: bool = True) -> bool:
     return (itself and path == folder) or path.startswith(folder.rstrip("/") + "/")

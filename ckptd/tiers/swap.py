@@ -33,10 +33,12 @@ from ckptd.tiers.beneath import parent_of
 from ckptd.tiers.beside import Beside, private_place
 from ckptd.tiers.lease import Certainty, Guard, Use, guarded, has_writer, ignore_lease_signals
 from ckptd.tiers.rename import How, rename
+from ckptd.tiers.stub import is_stub
 
 __all__ = [
     "Certainty", "attributes_of", "has_writer", "ignore_lease_signals", "link_back", "link_in", "link_out",
-    "put_in_place", "read_origin", "relink", "remove", "remove_link", "stamp_of", "write_origin",
+    "put_in_place", "read_origin", "relink", "remove", "remove_link", "stamp_of", "stub_at", "stub_in", "stub_out",
+    "stub_over", "write_origin",
 ]  # fmt: skip
 
 GRACE_S = 0.01
@@ -69,6 +71,62 @@ def link_out(root: str, relative: str, stamp: Stamp, target: str, *, grace_s: fl
         except BaseException:
             beside.discard()  # the link
             raise
+
+
+def stub_out(root: str, relative: str, stamp: Stamp, stub: str, *, grace_s: float = GRACE_S) -> Certainty:
+    """Replaces the regular file, whose content is safe elsewhere, by its stub (`tiers.stub`). Errors as `link_out`."""
+    with (
+        _parent(root, relative) as (parent, name),
+        _opened(parent, name, stamp) as fd,
+        private_place(parent, name) as beside,
+    ):
+        owner = os.fstat(fd)
+        beside.make_link(stub, owner.st_uid, owner.st_gid)
+        try:
+            with guarded(fd, Use.ANY) as guard:
+                _exchange(beside, _unchanged(fd, stamp), guard, fd, stamp, grace_s)
+                beside.discard()  # the file
+                return guard.certainty
+        except BaseException:
+            beside.discard()  # the stub
+            raise
+
+
+def stub_over(root: str, relative: str, target: str, stamp: Stamp, stub: str, *, grace_s: float = GRACE_S) -> Certainty:
+    """Replaces our link by the stub, and removes the file `target` that it led to. Errors as `link_out`."""
+    with (
+        _parent(root, relative) as (parent, name),
+        _opened(None, target, stamp) as fd,
+        private_place(parent, name) as beside,
+    ):
+        owner = os.fstat(fd)
+        beside.make_link(stub, owner.st_uid, owner.st_gid)
+        try:
+            with guarded(fd, Use.ANY) as guard:
+                _unchanged(fd, stamp)
+                _exchange(beside, beside.link_to(target), guard, fd, stamp, grace_s)
+                os.unlink(target)
+                beside.discard()  # the link
+                return guard.certainty
+        except BaseException:
+            beside.discard()  # the stub
+            raise
+
+
+def stub_in(root: str, relative: str, stub: str, owner: tuple[int, int]) -> None:
+    """Makes a stub where nothing is, and directories that are missing. Raises Conflict where a link or a file is in the way."""
+    with parent_of(root, relative, make=True, owner=owner) as (parent, name), suppress(FileExistsError):
+        os.symlink(stub, name, dir_fd=parent)
+        if os.geteuid() == 0:
+            os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
+
+
+def stub_at(root: str, relative: str) -> str | None:
+    """The stub at a path; None where anything else is, or nothing."""
+    with suppress(OSError, Conflict), parent_of(root, relative) as (parent, name):
+        target = os.readlink(name, dir_fd=parent)
+        return target if is_stub(target) else None
+    return None
 
 
 def remove(root: str, relative: str, stamp: Stamp, *, grace_s: float = GRACE_S) -> Certainty:
@@ -140,7 +198,7 @@ def put_in_place(
 
     Raises Conflict if anything is there, except a link to `replacing` that leads nowhere: ours, of a lost file.
     """
-    with parent_of(root, relative, make=True) as (parent, name):
+    with parent_of(root, relative, make=True, owner=(attributes.uid, attributes.gid)) as (parent, name):
         done = dress(staged, attributes)
         try:
             rename(staged, name, How.NOREPLACE, target_dir=parent)
@@ -159,22 +217,30 @@ def put_in_place(
         return done
 
 
-def link_in(root: str, relative: str, target: str) -> None:
+def link_in(root: str, relative: str, target: str, *, replacing: str | None = None) -> None:
     """Makes a link to our file `target` at the path, owned as that is, and directories that are missing.
 
-    An equal link is fine, anything else there is a Conflict.
+    An equal link is fine, and one to `replacing` is replaced; anything else there is a Conflict.
     """
     found = os.stat(target)
-    link_back(root, relative, target, found.st_uid, found.st_gid)
+    link_back(root, relative, target, found.st_uid, found.st_gid, replacing=replacing)
 
 
-def link_back(root: str, relative: str, target: str, uid: int, gid: int) -> None:
+def link_back(root: str, relative: str, target: str, uid: int, gid: int, *, replacing: str | None = None) -> None:
     """The same with a link of the job's own: where it leads, and whether it leads anywhere, is the job's business."""
-    with parent_of(root, relative, make=True) as (parent, name), private_place(parent, name) as beside:
+    with (
+        parent_of(root, relative, make=True, owner=(uid, gid)) as (parent, name),
+        private_place(parent, name) as beside,
+    ):
         beside.make_link(target, uid, gid)
         try:
             beside.put()
         except FileExistsError as error:
+            if replacing is not None:
+                with suppress(SourceChanged):
+                    beside.exchange(expected=beside.link_to(replacing))
+                    beside.discard()  # the other link
+                    return
             beside.discard()
             with suppress(SourceChanged):
                 beside.link_to(target)

@@ -7,7 +7,7 @@ import os
 import sys
 
 from ckptd.fronts.mount import system
-from ckptd.fronts.mount.control import Control
+from ckptd.fronts.mount.control import Controls
 from ckptd.fronts.mount.server import Server
 
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         backing=os.fsencode(options.backing),
         objects=None if options.objects is None else os.fsencode(options.objects),
         passthrough=not options.no_passthrough,
-        control=None if options.control_fd is None else Control(options.control_fd),
+        controls=Controls(holder_fd=options.control_fd, listen_fd=options.listen_fd),
     )
     server.serve()
     return 0
@@ -38,6 +38,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     state.add_argument("--state-fd", type=int, metavar="N", help="file or memfd, empty for a new mount")
     state.add_argument("--state", metavar="FILE", help="the same by its name")
     parser.add_argument("--control-fd", type=int, metavar="N", help="one end of a socketpair (SOCK_SEQPACKET)")
+    parser.add_argument("--listen-fd", type=int, metavar="N", help="a listening socket of the same kind")
     parser.add_argument("--no-passthrough", action="store_true", help="all bytes go through the server")
     return parser.parse_args(arguments)
 

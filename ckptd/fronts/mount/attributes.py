@@ -6,6 +6,7 @@ import os
 import stat as modes
 
 from ckptd.fronts.mount import wire
+from ckptd.tiers.stub import Stub
 
 VALID = 1
 """Seconds for which the kernel keeps names and attributes. The daemon changes the backing tree too: it says so
@@ -60,3 +61,18 @@ def without_privileges(mode: int) -> int:
     """The mode that is left when somebody else writes: set-user-id goes, set-group-id of what its group may execute."""
     mode = modes.S_IMODE(mode) & ~modes.S_ISUID
     return mode & ~modes.S_ISGID if mode & modes.S_IXGRP else mode
+
+
+def pretend(cold: Stub, link: os.stat_result) -> os.stat_result:
+    """What stat(2) will say of a cold file when it is here. Blocks of 512 bytes as if it were not sparse."""
+    second = cold.mtime_ns // SECOND
+    return os.stat_result(
+        (
+            modes.S_IFREG | cold.mode, link.st_ino, link.st_dev, link.st_nlink, cold.uid, cold.gid, cold.size,
+            second, second, second,
+        ),
+        {
+            "st_atime_ns": cold.mtime_ns, "st_mtime_ns": cold.mtime_ns, "st_ctime_ns": cold.mtime_ns,
+            "st_blocks": -(-cold.size // 512), "st_rdev": 0, "st_blksize": BLOCK,
+        },
+    )  # fmt: skip

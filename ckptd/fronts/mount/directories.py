@@ -1,26 +1,21 @@
 """OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
 
 Offsets are those of the backing file system (tmpfs since Linux 6.6, ext4 and xfs give every entry one that stays): a listing goes
-on correctly while names come and go, and after a restart of the server. Cold entries follow, at offsets of our own.
+on correctly while names come and go, and after a restart of the server.
 """
 
 from __future__ import annotations
 
 import os
 import stat as modes
-from collections.abc import Iterator
 
 from ckptd.fronts.mount import attributes, wire
 from ckptd.fronts.mount.channel import Request
-from ckptd.fronts.mount.cold import NothingCold
 from ckptd.fronts.mount.context import Context
 from ckptd.fronts.mount.looking import Looking
 from ckptd.fronts.mount.system import DirectoryReader
 
 DT_UNKNOWN, DT_LNK = 0, 10
-COLD_AT = 0x3C01D << 44
-"""Offset of the first cold entry; the index counts up from here. Backing file systems use small ones or 62-bit hashes."""
-COLD_MASK = (1 << 44) - 1
 FIRST_HANDLE = 1 << 32
 """Handles of directories name nothing that has to outlive the server: one that it does not know is opened again."""
 Entry = tuple[int, int, int, bytes]
@@ -44,7 +39,6 @@ class Directories:
         self._streams: dict[int, Stream] = {}
         self._next = FIRST_HANDLE + int.from_bytes(os.urandom(3)) * (1 << 32)
         self._reader = DirectoryReader()
-        self._nothing_cold = isinstance(context.cold, NothingCold)
 
     def opendir(self, request: Request) -> bytes:
         handle = self._next
@@ -81,7 +75,7 @@ class Directories:
         handle, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(request.body)
         stream = self._opened(handle, request.nodeid)
         answer = bytearray()
-        entries = self._entries(stream, request.nodeid, offset)
+        entries = self._entries(stream, offset)
         stream.rest, stream.offset = [], -1
         for number, entry in enumerate(entries):
             at = len(answer) + wire.DIRENT.size + (wire.ENTRY_OUT.size if plus else 0)
@@ -93,25 +87,10 @@ class Directories:
                 self._add(answer, request, entry, plus=plus)
         return bytes(answer)
 
-    def _entries(self, stream: Stream, id: int, offset: int) -> list[Entry]:
+    def _entries(self, stream: Stream, offset: int) -> list[Entry]:
         if stream.rest and stream.offset == offset:
             return stream.rest
-        if offset & ~COLD_MASK != COLD_AT:
-            found = self._reader.read(stream.fd, offset)
-            if found or self._nothing_cold:
-                return found
-            offset = COLD_AT
-        return list(self._cold(id, offset & COLD_MASK))
-
-    def _cold(self, id: int, index: int) -> Iterator[Entry]:
-        """What is in the tree as well was listed from there."""
-        node = self._tree.node(id)
-        dir_fd = self._tree.directory(id)
-        for position, entry in enumerate(self._context.cold.listing(self._tree.path(node))):
-            if position >= index and not _stands(dir_fd, entry.name):
-                known = self._context.nodes.cold.get((id, entry.name))
-                ino = known.id ^ attributes.ELSEWHERE if known else attributes.ELSEWHERE
-                yield ino, COLD_AT | position + 1, modes.S_IFMT(entry.mode) >> 12, entry.name
+        return self._reader.read(stream.fd, offset)
 
     def _add(self, answer: bytearray, request: Request, entry: Entry, *, plus: bool) -> None:
         ino, offset, kind, name = entry
@@ -134,17 +113,9 @@ class Directories:
         answer += name + bytes(-len(name) % 8)
 
     def _shown(self, id: int, name: bytes, ino: int, kind: int) -> tuple[int, int]:
-        """Of a demoted file what its object is."""
+        """Of a demoted file what its object is, of a cold one what it will be."""
         try:
             stat, _ = self._tree.look(self._tree.directory(id), name)
         except FileNotFoundError:
             return ino, kind
         return self._context.number(stat), modes.S_IFMT(stat.st_mode) >> 12
-
-
-def _stands(dir_fd: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True

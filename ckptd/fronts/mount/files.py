@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 
 from ckptd.fronts.mount import attributes, wire
 from ckptd.fronts.mount.channel import Request
-from ckptd.fronts.mount.context import Context, Fetching
+from ckptd.fronts.mount.context import Context
 from ckptd.fronts.mount.looking import Looking
 from ckptd.fronts.mount.making import ABSENT, allow, made_before
 from ckptd.fronts.mount.nodes import COLD, IS_KEPT, WRITABLE, Node
@@ -70,12 +69,7 @@ class Files:
         return self._open(node, flags, open_flags)
 
     def _descriptor(self, node: Node, flags: int) -> int:
-        try:
-            return self._tree.opened(node, write=bool(flags & (os.O_ACCMODE | os.O_TRUNC)))
-        except OSError as error:
-            if error.errno == errno.ESTALE and self._context.cold.lookup(self._tree.path(node)) is not None:
-                raise Fetching(self._tree.path(node)) from None  # evicted since it was looked up
-            raise
+        return self._tree.opened(node, write=bool(flags & (os.O_ACCMODE | os.O_TRUNC)))
 
     def _open(self, node: Node, flags: int, open_flags: int) -> bytes:
         fd = self._descriptor(node, flags)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat as modes
 
 from ckptd.fronts.mount import attributes, wire
 from ckptd.fronts.mount.channel import Request
-from ckptd.fronts.mount.cold import ColdEntry, NothingCold
-from ckptd.fronts.mount.context import Context, pretend
-from ckptd.fronts.mount.nodes import Node
+from ckptd.fronts.mount.context import Context
+from ckptd.fronts.mount.nodes import COLD, Node
 
 
 class Looking:
@@ -19,7 +17,6 @@ class Looking:
         self._context = context
         self._nodes = context.nodes
         self._tree = context.tree
-        self._nothing_cold = isinstance(context.cold, NothingCold)
 
     def lookup(self, request: Request) -> bytes:
         if request.resent:
@@ -36,33 +33,11 @@ class Looking:
 
     def find(self, parent: int, name: bytes) -> tuple[Node, os.stat_result, int]:
         """The node of what a name shows, its stat, and its inode number as the kernel is told."""
-        try:
-            stat, target = self._tree.look(self._tree.directory(parent), name)
-        except FileNotFoundError:
-            if self._nothing_cold:
-                raise
-            return self._find_cold(parent, name)
+        stat, target = self._tree.look(self._tree.directory(parent), name)
         node = self._nodes.of(stat, parent, name, directory=modes.S_ISDIR(stat.st_mode))
-        node.target = target
+        if target is not None or node.target is not None or node.flags & COLD:
+            self._nodes.points(node, target)
         return node, stat, self._context.number(stat)
-
-    def _find_cold(self, parent: int, name: bytes) -> tuple[Node, os.stat_result, int]:
-        above = self._tree.path(self._tree.node(parent))
-        found = self._context.cold.lookup(above + b"/" + name if above else name)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, "neither here nor cold")
-        if modes.S_ISDIR(found.mode):
-            self._make_directory(parent, name, found)
-            return self.find(parent, name)
-        node = self._nodes.of_cold(parent, name)
-        stat = pretend(found, node.id ^ attributes.ELSEWHERE)
-        return node, stat, stat.st_ino
-
-    def _make_directory(self, parent: int, name: bytes, entry: ColdEntry) -> None:
-        """Directories are never cold: they weigh nothing, and everything else needs them to be there."""
-        self._context.act_as(entry.uid, entry.gid)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, modes.S_IMODE(entry.mode), dir_fd=self._tree.directory(parent))
 
     def forget(self, request: Request) -> None:
         self._forget(request.nodeid, wire.FORGET_IN.unpack_from(request.body)[0])

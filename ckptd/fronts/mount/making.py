@@ -42,6 +42,8 @@ class Making:
 
     def symlink(self, request: Request) -> bytes:
         name, target, _ = request.names(0)
+        if self._tree.is_ours(target):
+            raise PermissionError(errno.EPERM, "such links are ckptd's own")
         return self._make(request, name, lambda dir_fd: os.symlink(target, name, dir_fd=dir_fd))
 
     def link(self, request: Request) -> bytes:

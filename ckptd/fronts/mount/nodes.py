@@ -15,6 +15,7 @@ import os
 
 from ckptd.fronts.mount import wire
 from ckptd.fronts.mount.state import Slot, State
+from ckptd.tiers import stub
 
 KEPT = b".ckptd-open"
 """Directory in the root of the backing tree: files that are open and have no name any more, by node id."""
@@ -27,7 +28,7 @@ DIRECTORY, COLD, IS_KEPT, MEDIATED, WRITABLE = 1, 2, 4, 8, 16
 
 class Node:
     """`fd`: of a directory (O_PATH), or of a file while it is open; -1 else. `backing`: the kernel's id while the file is open in
-    passthrough, else 0. `target`: path of the object that a demoted file's link leads to.
+    passthrough, else 0. `target`: what our own link at its name leads to: a demoted file's object, a cold file's stub.
     """
 
     __slots__ = ("backing", "dev", "fd", "flags", "id", "ino", "name", "nlookup", "opens", "parent", "slot", "target")
@@ -46,8 +47,6 @@ class Nodes:
         self.root = Node(wire.ROOT_ID, wire.ROOT_ID, root.st_ino, root.st_dev, 0, b"", DIRECTORY)
         self.by_id: dict[int, Node] = {wire.ROOT_ID: self.root}
         self.by_identity: dict[tuple[int, int], Node] = {(root.st_ino, root.st_dev): self.root}
-        self.cold: dict[tuple[int, bytes], Node] = {}
-        """By parent and name: nodes of files that are not in the backing tree."""
         for slot in state.load():
             self._adopt(slot)
 
@@ -58,18 +57,13 @@ class Nodes:
         self._index(node)
 
     def _index(self, node: Node) -> None:
-        if node.flags & COLD:
-            self.cold[node.parent, node.name] = node
-        elif node.ino:
+        if node.ino:
             self.by_identity[node.ino, node.dev] = node
 
     def of(self, stat: os.stat_result, parent: int, name: bytes, *, directory: bool) -> Node:
         """The node of a file that was found at a name; a new one if need be. The name becomes the one that is kept."""
         node = self.by_identity.get((stat.st_ino, stat.st_dev))
         if node is None:
-            if self.cold and (node := self.cold.get((parent, name))) is not None:
-                self.arrived(node, stat)
-                return node
             return self._new(stat.st_ino, stat.st_dev, parent, name, DIRECTORY if directory else 0)
         if (node.name != name or node.parent != parent) and not node.flags & IS_KEPT:
             if stat.st_nlink == 1 and not node.opens and not directory:
@@ -79,10 +73,6 @@ class Nodes:
             self.rename(node, parent, name)
         return node
 
-    def of_cold(self, parent: int, name: bytes) -> Node:
-        node = self.cold.get((parent, name))
-        return self._new(0, 0, parent, name, COLD) if node is None else node
-
     def _new(self, ino: int, dev: int, parent: int, name: bytes, flags: int) -> Node:
         index, id = self._state.allocate()
         self._state.put(index, id, ino, dev, parent, name, flags)
@@ -91,13 +81,21 @@ class Nodes:
         self._index(node)
         return node
 
-    def arrived(self, node: Node, stat: os.stat_result) -> None:
-        """A cold file has been fetched: the same node, with an identity. It has none of its own from here on if that is taken."""
-        self.cold.pop((node.parent, node.name), None)
+    def identify(self, node: Node, stat: os.stat_result) -> None:
+        """A cold node's file has come, or another stub: from here on the node is of that, unless that has one already."""
+        if (node.ino, node.dev) == (stat.st_ino, stat.st_dev):
+            return
+        if self.by_identity.get((node.ino, node.dev)) is node:
+            del self.by_identity[node.ino, node.dev]
         node.ino, node.dev = stat.st_ino, stat.st_dev
         self._state.identify(node.slot, node.ino, node.dev)
-        self.flag(node, node.flags & ~COLD)
         self.by_identity.setdefault((node.ino, node.dev), node)
+
+    def points(self, node: Node, target: bytes | None) -> None:
+        """Our own link at its name leads there: to an object, or nowhere because the file is cold."""
+        cold = target is not None and stub.read(target) is not None
+        node.target = target
+        self.flag(node, node.flags | COLD if cold else node.flags & ~COLD)
 
     def flag(self, node: Node, flags: int) -> None:
         if node.flags != flags:
@@ -105,9 +103,6 @@ class Nodes:
             self._state.set_flags(node.slot, flags)
 
     def rename(self, node: Node, parent: int, name: bytes) -> None:
-        if node.flags & COLD:
-            self.cold.pop((node.parent, node.name), None)
-            self.cold[parent, name] = node
         node.parent, node.name = parent, name
         self._state.rename(node.slot, parent, name)
 
@@ -143,8 +138,6 @@ class Nodes:
     def _drop(self, node: Node) -> None:
         self._state.drop(node.slot)
         del self.by_id[node.id]
-        if self.cold.get((node.parent, node.name)) is node:
-            del self.cold[node.parent, node.name]
         if self.by_identity.get((node.ino, node.dev)) is node:
             del self.by_identity[node.ino, node.dev]
 

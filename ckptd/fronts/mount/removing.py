@@ -28,11 +28,7 @@ class Removing:
         dir_fd = self._tree.directory(request.nodeid)
         if self._gone_before(request, dir_fd, name):
             return b""
-        try:
-            stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            self._unlink_cold(request.nodeid, name)
-            return b""
+        stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         if modes.S_ISDIR(stat.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory")
         self._outcomes.begin(request.op, request.unique, Names(source=stat.st_ino))
@@ -42,13 +38,6 @@ class Removing:
         self._after_loss(node, stat)
         return b""
 
-    def _unlink_cold(self, parent: int, name: bytes) -> None:
-        above = self._tree.path(self._tree.node(parent))
-        path = above + b"/" + name if above else name
-        if self._context.cold.lookup(path) is None:
-            raise FileNotFoundError(errno.ENOENT, "nothing there")
-        self._context.cold.forget(path)
-
     def rmdir(self, request: Request) -> bytes:
         name = request.name()
         allow(self._tree, request.nodeid, name)
@@ -57,8 +46,6 @@ class Removing:
             return b""
         stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         node = self._nodes.by_identity.get((stat.st_ino, stat.st_dev))
-        if node is not None and any(True for _ in self._context.cold.listing(self._tree.path(node))):
-            raise OSError(errno.ENOTEMPTY, "has cold files")
         self._outcomes.begin(request.op, request.unique, Names(source=stat.st_ino))
         if node is not None:
             self._tree.directory(node.id)  # whoever is in it can go on asking for it
@@ -105,7 +92,10 @@ class Removing:
                 return b""
         moved = self._standing(source_fd, source)
         if moved is None:
-            raise self._missing(request.nodeid, source)
+            raise FileNotFoundError(errno.ENOENT, "nothing there")
+        if self._tree.holds_cold(source_fd, source) or (exchange and self._tree.holds_cold(target_fd, target)):
+            # The remote has it by its name. Whoever wants it under another one copies it (mv does), which fetches it.
+            raise OSError(errno.EXDEV, "only in the remote")
         over = self._standing(target_fd, target)
         names = Names(moved[0].st_ino, 0 if over is None else over[0].st_ino)
         self._outcomes.begin(request.op, request.unique, names)
@@ -136,13 +126,6 @@ class Removing:
             with contextlib.suppress(FileNotFoundError):
                 shown, _ = self._tree.look(dir_fd, name)
         return stat, self._nodes.by_identity.get((shown.st_ino, shown.st_dev))
-
-    def _missing(self, parent: int, name: bytes) -> OSError:
-        """Of a cold file EXDEV: whoever wants it under another name copies it, which fetches it."""
-        above = self._tree.path(self._tree.node(parent))
-        if self._context.cold.lookup(above + b"/" + name if above else name) is None:
-            return FileNotFoundError(errno.ENOENT, "nothing there")
-        return OSError(errno.EXDEV, "a cold file")
 
     def _move(self, node: Node | None, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None:
         """Follows the name by which a node is known. Directories have one name only, so theirs is always that."""

@@ -19,10 +19,9 @@ from typing import Any
 
 from ckptd.fronts.mount import wire
 from ckptd.fronts.mount.channel import Channel, Request, Unmounted
-from ckptd.fronts.mount.cold import Cold, NothingCold
 from ckptd.fronts.mount.contents import Contents
 from ckptd.fronts.mount.context import Context, Fetching
-from ckptd.fronts.mount.control import Control
+from ckptd.fronts.mount.control import Control, Controls
 from ckptd.fronts.mount.directories import Directories
 from ckptd.fronts.mount.files import Files
 from ckptd.fronts.mount.looking import Looking
@@ -45,7 +44,7 @@ LAST_OP = 64
 
 
 class Server:
-    """`control`: None when nobody asks. Raises OSError and ValueError for what it cannot serve."""
+    """`controls`: who may ask. Raises OSError and ValueError for what it cannot serve."""
 
     def __init__(
         self,
@@ -55,18 +54,17 @@ class Server:
         backing: bytes,
         objects: bytes | None = None,
         passthrough: bool = True,
-        cold: Cold | None = None,
-        control: Control | None = None,
+        controls: Controls | None = None,
     ) -> None:
         self._channel = Channel(fuse_fd, MAX_WRITE)
         self._state = State(state_fd)
         self._wants_passthrough = passthrough
-        self._cold = NothingCold() if cold is None else cold
-        self._control = control
+        self._fetcher: Control | None = None
+        self._controls = Controls() if controls is None else controls
         tree = Tree(self._state, backing, objects)
         self._outcomes = Outcomes(self._state.map, JOURNAL_AT)
         self._passthrough = Passthrough(fuse_fd, self._state, tree.nodes, self._refused())
-        self._context = Context(tree, tree.nodes, self._outcomes, self._passthrough, self._cold)
+        self._context = Context(tree, tree.nodes, self._outcomes, self._passthrough)
         self._waiting = Waiting()
         self._request = Request()
         self._requests = 0
@@ -136,9 +134,8 @@ class Server:
             self._resends = self._channel.resend()
         poller = select.poll()
         poller.register(self._channel.fd, select.POLLIN)
-        for fd in (self._cold.fileno(), -1 if self._control is None else self._control.fd):
-            if fd >= 0:
-                poller.register(fd, select.POLLIN)
+        for fd in self._controls.fds():
+            poller.register(fd, select.POLLIN)
         try:
             while self._turn(poller):
                 pass
@@ -149,9 +146,7 @@ class Server:
         for fd, _ in poller.poll(self._waiting.timeout_ms()):
             if fd == self._channel.fd:
                 self._read()
-            elif fd == self._cold.fileno():
-                self._fetched()
-            elif self._control is not None and not self._control.handle(self):
+            elif not self._controls.readable(fd, self, poller):
                 return False
         for message in self._waiting.due():
             self._handle(message)
@@ -222,18 +217,11 @@ class Server:
 
     def _fetch(self, path: bytes, message: memoryview) -> None:
         self._outcomes.open = False
-        first = self._waiting.for_file(path, self._request, message)
-        if first:
-            try:
-                self._cold.fetch(path)
-            except OSError as error:
-                self._end(path, error.errno or errno.EIO)
+        if self._waiting.for_file(path, self._request, message) and self._fetcher is not None:
+            self._fetcher.send({"fetch": os.fsdecode(path)})
 
-    def _fetched(self) -> None:
-        for path, error in self._cold.completed():
-            self._end(path, error)
-
-    def _end(self, path: bytes, error: int) -> None:
+    def fetched(self, path: bytes, error: int) -> None:
+        """A fetch has ended, with 0 or an errno: whoever waited for it goes on."""
         for message in self._waiting.arrived(path):
             if error:
                 self._request.fill(message)
@@ -248,6 +236,16 @@ class Server:
         if message is not None:
             self._request.fill(message)
             self._channel.refuse(self._request, errno.EINTR)
+
+    def fetcher(self, control: Control) -> None:
+        """The daemon's worker is there (again): it is told what is waited for."""
+        self._fetcher = control
+        for path in self._waiting.files():
+            control.send({"fetch": os.fsdecode(path)})
+
+    def left(self, control: Control) -> None:
+        if control is self._fetcher:
+            self._fetcher = None  # whoever opens a cold file waits for the next one
 
     # ---- what the holder asks for
 

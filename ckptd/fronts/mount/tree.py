@@ -12,8 +12,10 @@ import os
 import resource
 import stat as modes
 
+from ckptd.fronts.mount import attributes
 from ckptd.fronts.mount.nodes import IS_KEPT, KEPT, PRIVATE, WRITABLE, Node, Nodes
 from ckptd.fronts.mount.state import State
+from ckptd.tiers import stub
 
 DIRECTORY_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RESERVED = 4096
@@ -92,22 +94,42 @@ class Tree:
         return parent != 1 or not name.startswith(PRIVATE)
 
     def look(self, dir_fd: int, name: bytes) -> tuple[os.stat_result, bytes | None]:
-        """What a name shows: of a demoted file the object and its path, else the file itself and None."""
+        """What a name shows, and what our own link there leads to: of a demoted file the object's stat and path; of a cold one
+        what it will be, and its stub; of everything else the file itself and None.
+        """
         stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        if self._objects is not None and modes.S_ISLNK(stat.st_mode):
-            target = self._object(dir_fd, name)
-            if target is not None:
+        if modes.S_ISLNK(stat.st_mode):
+            target = os.readlink(name, dir_fd=dir_fd)
+            if self._is_object(target):
                 return os.stat(target), target
+            cold = stub.read(target)
+            if cold is not None:
+                return attributes.pretend(cold, stat), target
         return stat, None
 
-    def _object(self, dir_fd: int, name: bytes) -> bytes | None:
-        assert self._objects is not None
-        target = os.readlink(name, dir_fd=dir_fd)
+    def _is_object(self, target: bytes) -> bool:
+        if self._objects is None or not target.startswith(self._objects):
+            return False
         last = target[len(self._objects) :]
-        return target if target.startswith(self._objects) and last and b"/" not in last else None
+        return bool(last) and b"/" not in last
 
-    def is_demoted(self, dir_fd: int, name: bytes) -> bool:
-        return self._objects is not None and self._object(dir_fd, name) is not None
+    def is_ours(self, target: bytes) -> bool:
+        """A link to this is shown as a file: nobody else may make one."""
+        return self._is_object(target) or stub.read(target) is not None
+
+    def holds_cold(self, dir_fd: int, name: bytes) -> bool:
+        """Whether a name is a cold file, or a directory with one in it."""
+        stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        if modes.S_ISLNK(stat.st_mode):
+            return stub.read(os.readlink(name, dir_fd=dir_fd)) is not None
+        if not modes.S_ISDIR(stat.st_mode):
+            return False
+        return any(
+            stub.read(os.readlink(file, dir_fd=fd)) is not None
+            for _, _, files, fd in os.fwalk(name, dir_fd=dir_fd)
+            for file in files
+            if modes.S_ISLNK(os.stat(file, dir_fd=fd, follow_symlinks=False).st_mode)
+        )
 
     def status(self, node: Node) -> os.stat_result:
         """What stat(2) says of a node, wherever it is now. Raises ESTALE."""

@@ -27,6 +27,9 @@ class Waiting:
         self._files.setdefault(path, {})[request.unique] = bytes(message)
         return first
 
+    def files(self) -> list[bytes]:
+        return list(self._files)
+
     def for_lease(self, request: Request, message: memoryview) -> None:
         self._leases[request.unique] = bytes(message)
         self._try_at = time.monotonic() + LEASE_MS / 1000

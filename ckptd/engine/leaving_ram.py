@@ -1,0 +1,23 @@
+"""At an orderly end: may the RAM tier's memory be given back?"""
+
+from __future__ import annotations
+
+import os
+
+from ckptd.domain.model import Place
+from ckptd.engine.context import Context
+
+DISPENSABLE = ".ckptd-dispensable"
+"""In the tier: nothing in it is the only copy of anything. The supervisor unmounts such a tier (`supervisor.ramdisk`)."""
+
+
+async def mark(context: Context) -> None:
+    """Leaves the mark, if all that RAM holds is durable or in another tier. A kill leaves none: then the tier stays."""
+    ram = context.tiers.get(Place.RAM)
+    if ram is None:
+        return
+    for row in await context.catalog.files.all():
+        elsewhere = row.durable or row.copy(Place.NVME) is not None
+        if row.link is None and not elsewhere and (not row.closed or Place.RAM in row.copies):
+            return
+    os.close(os.open(os.path.join(ram.path, DISPENSABLE), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))

@@ -1,0 +1,159 @@
+"""What a mounted volume shows of the remote: a stub for each file that a checkpoint has there and this node has not.
+
+Follows the reconciler's view. Only what can be restored is shown: a checkpoint that is torn, in quarantine, or of which other
+nodes' parts are missing, is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import structlog
+
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import Attributes
+from ckptd.engine import adopting
+from ckptd.engine.context import Context
+from ckptd.engine.unit import Unit
+from ckptd.engine.volume import Volume
+from ckptd.tiers import swap
+from ckptd.tiers.beneath import unlink_link
+from ckptd.tiers.stub import Stub, is_stub
+
+log = structlog.get_logger()
+
+REFRESH_S = 30.0
+"""How long a checkpoint that another node committed may stay out of sight; `ckptctl ls` looks at once."""
+_Key = tuple[str, int | None]
+_IN_ONE_TURN = 200
+"""Stubs made before the rest of the daemon has its turn: some ms."""
+
+
+def stub_of(size: int, attributes: Attributes) -> Stub:
+    return Stub(attributes.mode, attributes.uid, attributes.gid, size, attributes.mtime_ns)
+
+
+class Stubs:
+    """Of one volume."""
+
+    def __init__(self, context: Context, volume: Volume) -> None:
+        self._context = context
+        self._volume = volume
+        self._seen: dict[_Key, tuple[object, object]] = {}
+        """What was made of a unit depends on these alone: the same objects mean that nothing changed."""
+        self._shown: dict[_Key, Mapping[str, Stub]] = {}
+        self._begun = False
+
+    async def show(self, units: Sequence[Unit]) -> None:
+        """`units`: all that the reconciler knows; those of other volumes are passed over."""
+        mine = {(unit.run, unit.step): unit for unit in units if unit.volume == self._volume.name}
+        if not self._begun:
+            await self._take_stock()
+            self._begun = True
+        for key in [key for key in self._shown if key not in mine]:
+            await self._replace(key, {})
+            self._seen.pop(key, None)
+        for key, unit in mine.items():
+            before = (unit.rows, unit.committed)
+            seen = self._seen.get(key)
+            if seen is None or seen[0] is not before[0] or seen[1] is not before[1]:
+                await self._replace(key, dict(_wanted(unit)))
+                self._links(unit)
+                self._seen[key] = before
+
+    async def _take_stock(self) -> None:
+        """Of what an earlier worker has made: what is not wanted any more has to go."""
+        found: dict[str, Stub] = {}
+        nothing = Stub(0, 0, 0, 0, 0)
+
+        def walk() -> None:
+            for folder, _, names in os.walk(self._volume.root):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    if os.path.islink(path) and is_stub(os.readlink(path)):
+                        found[os.path.relpath(path, self._volume.root)] = nothing
+
+        await asyncio.to_thread(walk)
+        if found:
+            self._shown["", None] = found
+
+    async def _replace(self, key: _Key, wanted: Mapping[str, Stub]) -> None:
+        shown = self._shown.pop(key, {})
+        stock = self._shown.get(("", None), {})
+        done = 0
+        for path, stub in wanted.items():
+            if shown.get(path) != stub:
+                self._make(path, stub)
+                done += 1
+                if done % _IN_ONE_TURN == 0:
+                    await asyncio.sleep(0)
+        kept = self._kept(key, wanted)
+        for path in shown.keys() - wanted.keys():
+            if path not in kept:
+                self._take_away(path)
+        if wanted:
+            self._shown[key] = wanted
+            if stock:
+                self._shown["", None] = {path: stub for path, stub in stock.items() if path not in wanted}
+
+    def _kept(self, key: _Key, wanted: Mapping[str, Stub]) -> frozenset[str]:
+        """Of the stock of an earlier worker, what another unit has claimed by now."""
+        if key != ("", None):
+            return frozenset()
+        return frozenset(path for shown in self._shown.values() for path in shown) | frozenset(wanted)
+
+    def _make(self, path: str, stub: Stub) -> None:
+        old = swap.stub_at(self._volume.root, path)
+        if old == stub.target:
+            return
+        if old is not None:
+            self._take_away(path)
+        try:
+            swap.stub_in(self._volume.root, path, stub.target, (stub.uid, stub.gid))
+        except (
+            CkptdError,
+            OSError,
+            ValueError,
+        ) as error:  # the job has something there, or no file may be called so
+            log.info("stub.not_made", volume=self._volume.name, path=path, error=str(error))
+
+    def _take_away(self, path: str) -> None:
+        stub = swap.stub_at(self._volume.root, path)
+        if stub is not None:
+            self._volume.taken_away.add(path)
+            unlink_link(self._volume.root, path, stub)
+            self._remove_empty(os.path.dirname(path))
+
+    def _remove_empty(self, folder: str) -> None:
+        """A checkpoint's directory goes with its last stub; the run's own stays."""
+        while "/" in folder:
+            try:
+                os.rmdir(self._volume.locate(folder))
+            except OSError:
+                return
+            folder = os.path.dirname(folder)
+
+    def _links(self, unit: Unit) -> None:
+        """The job's own symbolic links weigh nothing: they are made at once."""
+        if unit.committed is None or not unit.committed.whole:
+            return
+        for path, entry in unit.cold.items():
+            if entry.link is not None and entry.key not in unit.committed.forgotten:
+                try:
+                    adopting.link(self._volume, entry)
+                except (CkptdError, OSError, ValueError) as error:
+                    log.info("link.not_made", volume=self._volume.name, path=path, error=str(error))
+
+
+def _wanted(unit: Unit) -> Iterator[tuple[str, Stub]]:
+    for row in unit.rows:
+        if row.link is None and row.closed and row.durable and row.local() is None:
+            yield row.path, stub_of(row.size, row.attributes)
+    committed = unit.committed
+    if committed is None or not committed.whole:
+        return
+    for path, entry in unit.cold.items():
+        if entry.link is None and entry.key not in committed.forgotten:
+            yield path, stub_of(entry.size, entry.attributes)

@@ -1,0 +1,90 @@
+"""The worker's end of a mount: asks its server how it fares, and is asked for cold files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from ckptd.engine.volume import Serving
+
+log = structlog.get_logger()
+
+_LONGEST = 1 << 16
+_AGAIN_S = 0.2
+"""Between two tries to reach a server that is just being started again."""
+_ASKED_S = 5.0
+"""How often it is asked how it fares."""
+
+
+class Served:
+    """`bring` gets the path of each cold file that a job opens, once while it is waited for, and gives an errno or 0."""
+
+    def __init__(
+        self, socket_path: str, bring: Callable[[str], Awaitable[int]], told: Callable[[Serving], None]
+    ) -> None:
+        self._path = socket_path
+        self._bring = bring
+        self._told = told
+        self._connection: socket.socket | None = None
+        self._bringing: set[str] = set()
+
+    async def run(self) -> None:
+        """Until it is cancelled: a server that goes comes back."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                with contextlib.suppress(OSError):
+                    await self._converse(group)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _converse(self, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        ) as connection:
+            await loop.sock_connect(connection, self._path)
+            self._connection = connection
+            asking = group.create_task(self._ask(connection))
+            try:
+                await self._send({"op": "fetcher"})
+                while raw := await loop.sock_recv(connection, _LONGEST):
+                    self._heard(group, json.loads(raw))
+            finally:
+                self._connection = None
+                asking.cancel()
+
+    async def _ask(self, connection: socket.socket) -> None:
+        while connection is self._connection:
+            await self._send({"op": "status"})
+            await asyncio.sleep(_ASKED_S)
+
+    def _heard(self, group: asyncio.TaskGroup, message: Mapping[str, Any]) -> None:
+        if "fetch" in message:
+            path = message["fetch"]
+            if path not in self._bringing:
+                self._bringing.add(path)
+                group.create_task(self._fetch(path))
+        elif "requests" in message:
+            self._told(
+                Serving(
+                    int(message["pid"]), bool(message["passthrough"]), message["passthrough_refused"] or "",
+                    int(message["opens_passthrough"]), int(message["opens_mediated"]), dict(message["mediated_because"]),
+                )
+            )  # fmt: skip
+
+    async def _fetch(self, path: str) -> None:
+        try:
+            error = await self._bring(path)
+        finally:
+            self._bringing.discard(path)
+        await self._send({"op": "fetched", "path": path, "errno": error})
+
+    async def _send(self, what: Mapping[str, Any]) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(OSError):  # the reader notices too
+                await asyncio.get_running_loop().sock_sendall(self._connection, json.dumps(what).encode())
