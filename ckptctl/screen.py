@@ -61,7 +61,7 @@ def _sections(columns: int) -> Table:
 
 def _volumes(found: Status, narrow: bool) -> RenderableType:
     """What is wrong with a remote gets lines of its own: it may be long, and is what one came for."""
-    table, lines, wrong = _sections(5), list[Text](), list[Text]()
+    table, lines, notes, wrong = _sections(5), list[Text](), list[Text](), list[Text]()
     for volume in found["volumes"]:
         counts = f"{volume['runs']} runs, {volume['checkpoints']} checkpoints"
         front = volume["front"] + (" (passthrough)" if volume["passthrough"] else "")
@@ -70,13 +70,16 @@ def _volumes(found: Status, narrow: bool) -> RenderableType:
             lines += [Text(f"  {volume['path']}", overflow="fold"), Text(f"  → {volume['remote']}", overflow="fold")]
         else:
             table.add_row(volume["name"], Text(volume["path"]), Text(f"→ {volume['remote']}"), front, counts)
+        if volume["front_reason"]:
+            why = "not passthrough" if volume["front"] == "mount" else "not mounted"
+            notes.append(Text(f"{volume['name']}: {why}: {volume['front_reason']}", style="dim", overflow="fold"))
         if not volume["remote_ok"]:
             since = (
                 f" since {volume['remote_since']} ({_ago(volume['remote_since'])})" if volume["remote_since"] else ""
             )
             message = f": {volume['remote_error']}" if volume["remote_error"] else ""
             wrong.append(Text(f"{volume['name']}: remote unreachable{since}{message}", style="red", overflow="fold"))
-    return Group(*lines, *wrong) if narrow else Group(table, *wrong)
+    return Group(*lines, *notes, *wrong) if narrow else Group(table, *notes, *wrong)
 
 
 def _tiers(found: Status, narrow: bool) -> RenderableType:

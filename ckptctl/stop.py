@@ -22,13 +22,13 @@ END_S = 90.0
 """After the flush: catalog closed, volumes unmounted. More than the supervisor gives its worker."""
 
 
-def down(session: Session, *, timeout: float | None, flush: bool, evict: bool) -> None:
+def down(session: Session, *, timeout: float | None, flush: bool, evict: bool, force: bool) -> None:
     try:
         client = Client(session.socket_path, patience_s=2, answer_s=10)
         status = client.get("/v1/status")
         supervisor = status.get("supervisor_pid") or _holder(status.get("state_dir") or _state_dir(session))
         pids = [pid for pid in (supervisor, status["pid"]) if pid]
-        asked = {"flush": flush, "evict": evict} | ({} if timeout is None else {"timeout": timeout})
+        asked = {"flush": flush, "evict": evict, "force": force} | ({} if timeout is None else {"timeout": timeout})
         answer = client.send("POST", "/v1/shutdown", asked)
     except DaemonUnreachable as error:
         _without_an_answer(session, error)

@@ -122,9 +122,10 @@ def _announce(session: Session, effective: Effective, running: Status, *, alread
 @click.option("--timeout", type=TIME, help="How long to flush (node.shutdown_timeout); then it goes on, exit code 5.")
 @click.option("--no-flush", is_flag=True, help="Stop at once; what is not durable is uploaded after the next start.")
 @click.option("--evict", is_flag=True, help="Drop the local copies of all that is durable, leaving the node empty.")
+@click.option("--force", is_flag=True, help="Unmount also what somebody has open: their reads and writes fail then.")
 @current
-def down(session: Session, timeout: float | None, no_flush: bool, evict: bool) -> None:
+def down(session: Session, timeout: float | None, no_flush: bool, evict: bool, force: bool) -> None:
     """Flush, stop, unmount; say what is still exposed if it cannot."""
     from ckptctl import stop  # noqa: PLC0415 - `up` does without
 
-    stop.down(session, timeout=timeout, flush=not no_flush, evict=evict)
+    stop.down(session, timeout=timeout, flush=not no_flush, evict=evict, force=force)

@@ -199,7 +199,7 @@ async def _event_messages(node: Node, after: int) -> AsyncIterator[Message]:
 
 
 async def shutdown(node: Node, call: Call[NoQuery, ShutdownRequest]) -> ShutdownReport:
-    return await node.shutdown(call.body.flush, call.body.timeout, call.body.evict)
+    return await node.shutdown(call.body.flush, call.body.timeout, call.body.evict, call.body.force)
 
 
 async def metrics(node: Node, _call: Plain) -> bytes:

@@ -116,13 +116,14 @@ class Node(Protocol):
         """All records with an id above `after`, then new ones as they come; never ends by itself."""
         ...
 
-    async def shutdown(self, flush: bool, timeout: float | None, evict: bool) -> ShutdownReport:
+    async def shutdown(self, flush: bool, timeout: float | None, evict: bool, force: bool) -> ShutdownReport:
         """Starts to stop the daemon and returns at once.
 
         With `flush` a flush operation runs first (every volume); the daemon stops after it is DONE, and goes on serving
         when it ends otherwise: failed, cancelled, or not done within `timeout` seconds (None: `node.shutdown_timeout`).
         Without, it stops right away.
         `evict` drops the tier copies of everything durable before the end, so that the node is left empty.
+        Raises Busy, naming who it is, where somebody has a file of a mounted volume open (`force`: goes on all the same).
         """
         ...
 

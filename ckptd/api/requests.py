@@ -268,6 +268,7 @@ class ShutdownRequest(Request):
     flush: bool = True
     timeout: Seconds | None = None
     evict: bool = False
+    force: bool = False
 
 
 class NoQuery(Request):

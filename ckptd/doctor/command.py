@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ckptd.doctor import machine, places, remotes
+from ckptd.doctor import fronts, machine, places, remotes
 from ckptd.doctor.finding import Finding, State, failed, ok
 from ckptd.domain.errors import ConfigError
 from ckptd.domain.model import Place
@@ -56,7 +56,6 @@ def _findings(config: str | None, overrides: Overrides) -> Iterator[Finding]:
     yield machine.descriptors()
     yield machine.swap(ROOT)
     yield machine.pressure(ROOT)
-    yield machine.fuse(ROOT)
     yield places.shared_memory(ROOT)
     try:
         effective = load(config=config, environ=os.environ, overrides=overrides)
@@ -69,6 +68,8 @@ def _findings(config: str | None, overrides: Overrides) -> Iterator[Finding]:
 
 def _of_settings(settings: Settings) -> Iterator[Finding]:
     yield places.state_directory(settings)
+    for volume in settings.volumes:
+        yield fronts.front(volume, settings)
     for name, tier in settings.tiers.items():
         place = Place(name)
         try:

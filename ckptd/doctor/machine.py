@@ -112,13 +112,6 @@ def cgroup(root: Path, ram_budget: int) -> Finding:
     return ok("memory cgroup", detail + "; files in a watched directory are charged to the cgroup that writes them")
 
 
-def fuse(root: Path) -> Finding:
-    present = "is there" if (root / "dev/fuse").exists() else "is not there"
-    return ok(
-        "front", f"watch: a plain directory, needs no FUSE (/dev/fuse {present}; the mount front is not built yet)"
-    )
-
-
 def _meminfo(root: Path) -> dict[str, int]:
     try:
         text = (root / "proc/meminfo").read_text(encoding="ascii")

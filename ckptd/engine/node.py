@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from ckptd.catalog import PinRow
-from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.errors import Busy, CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -38,6 +38,7 @@ from ckptd.engine.tagging import Tagging
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.policy.policy import Policy
+from ckptd.tiers.holders import holders
 
 
 class EngineNode:
@@ -256,7 +257,9 @@ class EngineNode:
                 if not await self._context.catalog.events.since(after, 1):
                     await self._context.news.wait()
 
-    async def shutdown(self, flush: bool, timeout: float | None, evict: bool) -> ShutdownReport:
+    async def shutdown(self, flush: bool, timeout: float | None, evict: bool, force: bool) -> ShutdownReport:
+        if not force:
+            await self._refuse_busy()
         left = reporting.exposure(await self._reconciler.look(), self._context.clock())
         if not flush:
             self._stop(evict)
@@ -265,6 +268,15 @@ class EngineNode:
         operation = await self._operations.start(OperationKind.FLUSH, "", "", arguments)
         self._context.spawn(self._stop_after(operation.id, evict), "stop after flush")
         return ShutdownReport(left, operation)
+
+    async def _refuse_busy(self) -> None:
+        """An unmount takes their files from those who have them open. Raises Busy."""
+        for volume in self._context.volumes.values():
+            if volume.front.is_mount and (found := await asyncio.to_thread(holders, volume.path)):
+                raise Busy(
+                    f"{volume.path} is in use: {'; '.join(map(str, found))}",
+                    hint="end them, or ckptctl down --force, after which their reads and writes fail",
+                )
 
     async def _stop_after(self, operation: int, evict: bool) -> None:
         states = [final.state async for final in self._operations.follow(operation)]

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from ckptd.domain.errors import ConfigError
 from ckptd.fronts.mount import mounting
-from ckptd.fronts.mount.holders import holders
 from ckptd.supervisor.restarts import Restarts
+from ckptd.tiers.holders import holders
 
 COMMAND = (sys.executable, "-I", "-m", "ckptd.fronts.mount")
 BACKLOG = 8

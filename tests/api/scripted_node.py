@@ -91,7 +91,7 @@ class ScriptedNode:
             EventRecord(2, NOON + 1, "warning", "tier.pressure", "the RAM tier shrinks", {}),
         ]
         self.volumes = (
-            VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, True, "", None, 3, 5),
+            VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, "", True, "", None, 3, 5),
         )  # fmt: skip
         self.exposure = Exposure(0, 0, None)
         self.hold = False
@@ -352,8 +352,8 @@ class ScriptedNode:
             async with self.changed:
                 await self.changed.wait_for(lambda seen=after: self.records[-1].id > seen)
 
-    async def shutdown(self, flush: bool, timeout: float | None, evict: bool) -> ShutdownReport:
-        self.calls.append(("shutdown", flush, timeout, evict))
+    async def shutdown(self, flush: bool, timeout: float | None, evict: bool, force: bool) -> ShutdownReport:
+        self.calls.append(("shutdown", flush, timeout, evict, force))
         if not flush:
             self.stopped.set()
             return ShutdownReport(self.exposure, None)

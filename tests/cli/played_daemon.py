@@ -55,7 +55,7 @@ def play(path, remote, state_dir, socket, ready_fd, **_flags):
         return
     node = ScriptedNode()
     node.supervisor_pid = os.getpid()
-    node.volumes = (VolumeReport("ckpt", path or "/ckpt", remote, "watch", False, True, "", None, 0, 0),)
+    node.volumes = (VolumeReport("ckpt", path or "/ckpt", remote, "watch", False, "", True, "", None, 0, 0),)
     with run_server(node, listen(socket or os.environ["CKPTD_SOCKET"])):
         print("serving", flush=True)
         os.write(ready_fd, b'{"ok": true}\n')

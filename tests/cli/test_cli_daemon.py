@@ -133,14 +133,14 @@ def test_down_goes_on_serving_and_exits_5_when_the_flush_does_not_end_in_time(no
     assert answer.code == 5
     assert "still exposed: 3.0 GiB in 4 files" in answer.err
     assert "--no-flush" in answer.err
-    assert node.calls == [("shutdown", True, 300.0, False)]
+    assert node.calls == [("shutdown", True, 300.0, False, False)]
     assert not node.stopped.is_set()
 
 
 def test_down_passes_on_no_flush_and_evict(node, run, monkeypatch):
     monkeypatch.setattr("ckptctl.stop._alive", lambda _pid: False)
     assert run("down", "--no-flush", "--evict").code == 0
-    assert node.calls == [("shutdown", False, None, True)]
+    assert node.calls == [("shutdown", False, None, True, False)]
     assert node.stopped.is_set()
 
 

@@ -19,7 +19,7 @@ from ckptd.domain.errors import NotAllowed
 from ckptd.domain.model import CheckpointState, Exposure, VolumeReport
 
 STATUS = {"version", "node", "pid", "uptime_s", "restarts", "volumes", "tiers", "exposure", "transfers", "operations"}
-VOLUME = {"name", "path", "remote", "front", "passthrough", "remote_ok", "runs", "checkpoints"}
+VOLUME = {"name", "path", "remote", "front", "passthrough", "front_reason", "remote_ok", "runs", "checkpoints"}
 TIER = {"name", "path", "budget_bytes", "used_bytes", "pinned_bytes", "huge_pages"}
 CHECKPOINT = {
     "run", "step", "state", "framework", "files", "bytes", "hot_bytes", "durable_bytes", "tiers", "pinned", "path",
@@ -42,7 +42,7 @@ def test_status_json_has_the_promised_keys(node, run):
 def test_status_shows_the_worst_news(node, run):
     node.exposure = Exposure(3 * 1024**3, 4, 40.0)
     node.volumes = (
-        VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, False, "connection refused", 1.0, 3, 5),
+        VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, "", False, "connection refused", 1.0, 3, 5),
     )
     answer = run("status")
     assert answer.code == 0
@@ -182,7 +182,9 @@ LONG = "/mnt/lustre/projects/large-language-models/training/checkpoints-of-the-t
 
 
 def test_status_on_a_narrow_terminal_cuts_nothing(node, process):
-    node.volumes = (VolumeReport("ckpt", LONG, f"s3://bucket{LONG}", "watch", False, False, f"no {LONG}", 1.0, 3, 5),)
+    node.volumes = (
+        VolumeReport("ckpt", LONG, f"s3://bucket{LONG}", "watch", False, "", False, f"no {LONG}", 1.0, 3, 5),
+    )
     node.records[1] = dataclasses.replace(node.records[1], message=f"{LONG}/x is trouble")
     shown = _on_terminal(process, 80, "status")
     assert all(len(line) <= 80 for line in shown.splitlines())

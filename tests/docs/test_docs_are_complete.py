@@ -123,7 +123,7 @@ def test_every_dependency_is_justified() -> None:
 
 
 def _report() -> model.NodeReport:
-    volume = model.VolumeReport("v", "/v", "file:///r", "watch", False, True, "", None, 1, 1)
+    volume = model.VolumeReport("v", "/v", "file:///r", "watch", False, "", True, "", None, 1, 1)
     tier = model.TierReport("ram", "/t", 1, 1, 1, 0, False)
     return model.NodeReport(
         "0", "n", 1, 1.0, 0, (volume,), (tier,), model.Exposure(0, 0, None), model.TransferReport(0.0, 0.0, 0), (), ()

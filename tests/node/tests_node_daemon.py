@@ -22,7 +22,7 @@ class Daemon:
     def __init__(
         self, home: Path, ram: Path, *, remote: str = "", ram_budget: str = "512MiB", nvme_budget: str = "1GiB",
         policy: str = "", extra: str = "", transfer: str = "", options: str = "", node: str = "", volume: Path | None = None,
-        environment: dict[str, str] | None = None, prefix: list[str] | None = None,
+        environment: dict[str, str] | None = None, prefix: list[str] | None = None, front: str = "watch",
     ) -> None:  # fmt: skip
         home.mkdir(parents=True)
         self.home, self.ram = home, ram
@@ -52,6 +52,7 @@ budget = "{nvme_budget}"
 name = "ckpt"
 path = "{self.volume}"
 remote = "{self.remote_url}"
+front = "{front}"
 {"[volumes.options]" if options else ""}
 {options}
 [volumes.policy]

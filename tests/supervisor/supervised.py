@@ -84,7 +84,12 @@ class Daemons:
         socket_path = socket_path or self.root / f"{state}.sock"
         node = {"name": "n", "state_dir": str(state_dir), "socket": str(socket_path), "shutdown_timeout": limit_s}
         tier = {"path": str(self.root / "ram"), "budget": 1}
-        volume = {"name": "ckpt", "path": str(self.root / "ckpt"), "remote": f"file://{self.root}/remote"}
+        volume = {
+            "name": "ckpt",
+            "path": str(self.root / "ckpt"),
+            "remote": f"file://{self.root}/remote",
+            "front": "watch",
+        }
         settings = {"node": node, "tiers": {"ram": tier}, "transfer": {}, "volumes": [volume]}
         ready, writing = os.pipe()
         command = [sys.executable, str(HERE / "drive.py"), json.dumps(settings), str(writing)]

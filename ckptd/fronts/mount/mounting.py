@@ -10,11 +10,17 @@ from ckptd.fronts.mount import system
 MS_NOSUID, MS_NODEV = 2, 4
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 TYPE = b"fuse.ckptd"
+DEVICE = os.makedev(10, 229)
+"""MISC_MAJOR and FUSE_MINOR in <linux/miscdevice.h>"""
 
 
 def open_device() -> int:
-    """Raises OSError: ENOENT and ENODEV when the kernel has no FUSE."""
-    return os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    """Raises OSError: ENOENT and ENODEV when the kernel has no FUSE, or something else is in its place."""
+    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    if os.fstat(fd).st_rdev != DEVICE:
+        os.close(fd)
+        raise OSError(errno.ENODEV, "is not the FUSE device")
+    return fd
 
 
 def mount(fuse_fd: int, target: bytes, source: bytes = b"ckptd") -> None:
