@@ -23,8 +23,8 @@ def parent_of(
 ) -> Iterator[tuple[int, str]]:
     """Opens the directory that holds `relative` below `root`: yields its descriptor and the last name.
 
-    `make` creates directories that are missing: mode 0755, and where we are root owned by `owner` (user and group; None: like
-    the one above them). Raises
+    `make` creates directories that are missing: mode 0755, and where we are root owned like the one above them; the first
+    (a run's) by `owner`, a user and a group: its job goes on writing there. Raises
     FileNotFoundError, or Conflict where a link or a file stands in the way.
     """
     *above, name = relative.split("/")
@@ -32,8 +32,8 @@ def parent_of(
         raise ValueError(f"not a relative path of a file: {relative!r}")
     fd = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
     try:
-        for step in above:
-            below = _enter(fd, step, relative, make=make, owner=owner)
+        for depth, step in enumerate(above):
+            below = _enter(fd, step, relative, make=make, owner=None if depth else owner)
             os.close(fd)
             fd = below
         yield fd, name

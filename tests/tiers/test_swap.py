@@ -255,6 +255,10 @@ def test_owners_are_restored_and_new_directories_belong_to_the_one_above(volume:
     found, above = os.stat(volume.root / "run/step-1/f"), os.stat(volume.root / "run/step-1")
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1111, 2222, 0o600)
     assert (above.st_uid, above.st_gid) == (1234, 4321)
+    volume.staged.write_bytes(b"fetched")
+    swap.put_in_place(str(volume.staged), str(volume.root), "new/step-1/f", Attributes(0o600, 1111, 2222, 5))
+    run = os.stat(volume.root / "new")
+    assert (run.st_uid, run.st_gid) == (1111, 2222), "a run that is brought here belongs to who wrote it"
     volume.file = volume.root / "run/step-1/f"
     swap.link_out(str(volume.root), "run/step-1/f", volume.stamp, str(volume.copy))
     link = os.lstat(volume.file)
