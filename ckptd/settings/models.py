@@ -212,16 +212,16 @@ class VolumeSettings(_Section):
 
     name: Name = Field(description="What commands and metrics call it. Default: the last component of `path`.")
     path: Path = Field(
-        description="The directory the job writes to. It lies on a tier's file system, or does not exist yet (or is "
-        "empty): then it becomes a symbolic link into the RAM tier."
+        description="The directory the job writes to. Mounted: a mount point, made if it is missing. Watched: it lies on a "
+        "tier's file system, or does not exist yet (or is empty): then it becomes a symbolic link into the RAM tier."
     )
     remote: Annotated[str, AfterValidator(_url)] = Field(
         description="URL of the durable store: `s3://bucket/prefix`, `file:///directory`, …"
     )
     front: FrontName = Field(
         default="auto",
-        description="How the job meets the volume: `watch` (a plain directory), `mount` (FUSE), `auto` (the best that "
-        "works).",
+        description="How the job meets the volume: `watch` (a plain directory), `mount` (FUSE with passthrough), `auto`: "
+        "`mount` as root on Linux 6.9 or newer where `path` can be a mount point, else `watch`.",
     )
     options: dict[str, str] = Field(
         default_factory=dict,
