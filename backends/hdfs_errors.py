@@ -45,6 +45,9 @@ _NAMES = "one object's name is another one's folder; HDFS cannot hold both"
 _RPC_SAYS = "making an HTTP request to a Hadoop IPC port"
 """`Server.RECEIVED_HTTP_REQ_RESPONSE` of Hadoop's RPC."""
 
+_NO_TOKEN = frozenset({"NegativeArraySizeException", "EOFException"})
+"""What a NameNode says of a token that it cannot read."""
+
 IN_STANDBY = frozenset({"StandbyException", "RetriableException"})
 """Another NameNode may be the active one."""
 
@@ -128,6 +131,8 @@ def from_answer(error: Answered, what: str, options: HdfsOptions) -> BackendErro
             message,
             hint=f"user {user} must be able to read and write there: hdfs dfs -chown -R {user} FOLDER, or {_other(options)}",
         )
+    if options.token_file and error.name in _NO_TOKEN:
+        return CredentialsRefused(f"{message}: what lies in token_file is no delegation token", hint=_RENEW)
     if error.name in _NAMED:
         kind, hint = _NAMED[error.name]
         return kind(message, hint=hint, retry_after=retry_after(error.headers))
@@ -164,7 +169,9 @@ def _hint_for(text: str) -> str:
 
 def from_wire(error: Exception, what: str, host: str, *, datanode: bool) -> BackendError:
     """`host`: who was asked."""
-    said = f"{what}: {error}"
+    # requests says the whole address, and what opens the cluster is in it.
+    text = re.sub(r"(delegation|token)=[^&\s)']+", r"\1=…", str(error))
+    said = f"{what}: {text}"
     if isinstance(error, requests.exceptions.SSLError) and any(sign in str(error) for sign in TLS_FOR_EVER):
         return BadConfiguration(
             said, hint=f"set ca_bundle to the certificates of {host}, or tls = false where it has none"
@@ -194,5 +201,6 @@ WIRE = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTT
 
 def ticket_refused(error: Exception, what: str) -> CredentialsRefused:
     """SPNEGO failed on this side: no ticket, an expired one, or a server that the KDC does not know."""
-    unknown = "not found in Kerberos database" in str(error)
-    return CredentialsRefused(f"{what}: Kerberos: {error}", hint=_NOT_KNOWN if unknown else _TICKET)
+    said = str(error).rstrip("\0")
+    unknown = "not found in Kerberos database" in said
+    return CredentialsRefused(f"{what}: Kerberos: {said}", hint=_NOT_KNOWN if unknown else _TICKET)

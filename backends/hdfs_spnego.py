@@ -43,13 +43,13 @@ class Spnego(AuthBase):
         wanted = "negotiate" in response.headers.get("www-authenticate", "").lower()
         if response.status_code != 401 or not wanted or hasattr(request, _ANSWERED):
             return response
+        _ = response.content  # to its end, so that the connection can be used again
+        response.raw.release_conn()
         again = request.copy()
         setattr(again, _ANSWERED, True)
         again.headers["Authorization"] = f"Negotiate {self._proof(urlsplit(response.url).hostname or '')}"
         if hasattr(again.body, "seek"):
             again.body.seek(0)
-        _ = response.content  # to its end, so that the connection can be used again
-        response.raw.release_conn()
         answer: requests.Response = response.connection.send(again, **how)
         answer.history.append(response)
         return answer

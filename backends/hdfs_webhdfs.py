@@ -82,7 +82,7 @@ class WebHdfs:
             try:
                 beans = self._connected().get(
                     f"{self._scheme}://{namenode}/jmx", params={"qry": "Hadoop:service=NameNode,name=NameNodeStatus"},
-                    timeout=(self.options.connect_timeout, self.options.read_timeout),
+                    **self._limits(),
                 ).json()["beans"]  # fmt: skip
                 found.append((namenode.rpartition(":")[0], int(str(beans[0]["HostAndPort"]).rpartition(":")[2])))
             except (*WIRE, ValueError, LookupError, TypeError):
@@ -136,7 +136,7 @@ class WebHdfs:
             try:
                 response = self._connected().request(
                     method, f"{self._scheme}://{namenode}{self.options.http_path}{quote(path)}", params=query,
-                    timeout=(self.options.connect_timeout, self.options.read_timeout), allow_redirects=False,
+                    **self._limits(), allow_redirects=False,
                     stream=stream,
                 )  # fmt: skip
                 if response.status_code >= 400:
@@ -161,11 +161,16 @@ class WebHdfs:
     def _datanode(self, method: str, location: str, **more: Any) -> requests.Response:
         response = self._connected().request(
             method, location, allow_redirects=False,
-            timeout=(self.options.connect_timeout, self.options.read_timeout), **more,
+            **self._limits(), **more,
         )  # fmt: skip
         if response.status_code >= 300:
             raise Answered(response)
         return response
+
+    def _limits(self) -> dict[str, Any]:
+        """Of each request: on a session `verify` gives way to REQUESTS_CA_BUNDLE."""
+        timeout = (self.options.connect_timeout, self.options.read_timeout)
+        return {"timeout": timeout, "verify": self.options.verify}
 
     def _who(self) -> dict[str, str]:
         if self._token is not None:
@@ -178,7 +183,6 @@ class WebHdfs:
                 session = requests.Session()
                 session.mount("http://", HTTPAdapter(pool_maxsize=_POOL))
                 session.mount("https://", HTTPAdapter(pool_maxsize=_POOL))
-                session.verify = self.options.verify
                 session.auth = Spnego() if self.options.kerberos else _as_it_is
                 self._session = session
             return self._session

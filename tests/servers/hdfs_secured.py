@@ -3,7 +3,7 @@
     def test_it(hdfs_secured)   # .fresh_remote(), .ticket("ckptd"), .token("ckptd"), .webhdfs(…) to look at it from outside
 
 The test's process, and what it starts, is of that realm and has no ticket until the test sets KRB5CCNAME to one. DataNodes speak
-to clients on ports that are not privileged, which Hadoop allows for testing; what passes there is signed and encrypted.
+to clients on ports that are not privileged, which Hadoop allows for testing.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _settings(realm: Realm, gates: Gates) -> dict[str, str]:
         "hadoop.security.authentication": "kerberos",
         "hadoop.security.authorization": "true",
         "dfs.block.access.token.enable": "true",
-        "dfs.data.transfer.protection": "privacy",
+        "dfs.data.transfer.protection": "authentication",
         "ignore.secure.ports.for.testing": "true",
         "dfs.namenode.kerberos.principal": service,
         "dfs.namenode.keytab.file": keytab,
