@@ -42,8 +42,9 @@ servers: $(VENV)/.servers ## installs the S3 server and the peer that the skippe
 
 frameworks: $(FRAMEWORKS)/.installed ## installs torch, transformers, Lightning, JAX, Orbax, Keras (2 GB), with which tests/frameworks trains for real
 
-hdfs: $(VENV)/.made ## installs a real HDFS (Hadoop's jars, Java) for the tests; as root where Debian packages are missing
+hdfs: $(VENV)/.made ## installs a real HDFS (Hadoop's jars, Java, a KDC) for the tests; as root where Debian packages are missing
 	@$(VENV)/bin/python tests/servers/hdfs_install.py $(HDFS)/jars
+	@$(VENV)/bin/python tests/servers/kerberos_install.py $(HDFS)/kerberos
 
 clean: ## removes what make has made (not your checkpoints)
 	rm -rf $(VENV) $(FRAMEWORKS) $(HDFS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

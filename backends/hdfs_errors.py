@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from .errors import (
     PreconditionFailed,
     Unavailable,
 )
+from .hdfs_options import HdfsOptions
 from .translation import TLS_FOR_EVER, retry_after
 
 _QUOTA = "raise it (hdfs dfsadmin -setSpaceQuota / -setQuota) or delete old checkpoints (keep_remote)"
@@ -31,9 +33,20 @@ _SAFE_MODE = "the NameNode is in safe mode until its DataNodes have reported; or
 _RENEW = 'is it expired? Renew what lies in token_file, or use auth = "kerberos"'
 _KERBEROS = 'this cluster wants Kerberos: set auth = "kerberos" and get a ticket (kinit, or a keytab and k5start)'
 _TICKET = "is there a ticket (klist)? kinit, or run k5start beside the daemon; and do the clocks agree?"
+_NOT_TAKEN = (
+    "the server takes no such ticket: is klist's principal of its realm (or mapped by hadoop.security.auth_to_local), and do "
+    "the clocks agree?"
+)
+_NOT_KNOWN = (
+    "the KDC knows no HTTP/HOST for the host in the remote's URL: write it as in the services' principals "
+    "(dfs.web.authentication.kerberos.principal), not as an IP address"
+)
 _NAMES = "one object's name is another one's folder; HDFS cannot hold both"
 _RPC_SAYS = "making an HTTP request to a Hadoop IPC port"
 """`Server.RECEIVED_HTTP_REQ_RESPONSE` of Hadoop's RPC."""
+
+_NO_TOKEN = frozenset({"NegativeArraySizeException", "EOFException"})
+"""What a NameNode says of a token that it cannot read."""
 
 IN_STANDBY = frozenset({"StandbyException", "RetriableException"})
 """Another NameNode may be the active one."""
@@ -101,7 +114,7 @@ def _inner(text: str) -> str:
     return ""
 
 
-def from_answer(error: Answered, what: str, user: str) -> BackendError:
+def from_answer(error: Answered, what: str, options: HdfsOptions) -> BackendError:
     message = f"{what}: {error.text.strip() or http.client.responses.get(error.status, '')}"
     if _RPC_SAYS in error.text:
         return BadConfiguration(
@@ -111,16 +124,25 @@ def from_answer(error: Answered, what: str, user: str) -> BackendError:
     if error.name == "AccessControlException":
         if "not a directory" in error.text:
             return NotFound(message)
+        # With Kerberos, or a token, the cluster decides who we are, and says it.
+        said = re.search(r"user=([^,\s]+)", error.text)
+        user = said[1] if said else options.user
         return CredentialsRefused(
             message,
-            hint=f"user {user} must be able to read and write there: hdfs dfs -chown -R {user} FOLDER, or user =",
+            hint=f"user {user} must be able to read and write there: hdfs dfs -chown -R {user} FOLDER, or {_other(options)}",
         )
+    if options.token_file and error.name in _NO_TOKEN:
+        return CredentialsRefused(f"{message}: what lies in token_file is no delegation token", hint=_RENEW)
     if error.name in _NAMED:
         kind, hint = _NAMED[error.name]
         return kind(message, hint=hint, retry_after=retry_after(error.headers))
     if error.status == 401:
         negotiate = "negotiate" in error.headers.get("www-authenticate", "").lower()
-        return CredentialsRefused(message, hint=_KERBEROS if negotiate else _RENEW)
+        if options.token_file:
+            return CredentialsRefused(message, hint=_RENEW)
+        return CredentialsRefused(message, hint=_NOT_TAKEN if options.kerberos else _KERBEROS if negotiate else _RENEW)
+    if error.status == 403 and not error.name and options.kerberos:
+        return CredentialsRefused(message, hint=_NOT_TAKEN)
     if error.status in {403, 500, 502, 503, 504} and error.name:
         return Unavailable(message, hint=_hint_for(error.text))
     if error.name:
@@ -133,6 +155,12 @@ def from_answer(error: Answered, what: str, user: str) -> BackendError:
     )
 
 
+def _other(options: HdfsOptions) -> str:
+    if options.token_file:
+        return "another user's token"
+    return "another user's ticket (klist)" if options.kerberos else "the option user"
+
+
 def _hint_for(text: str) -> str:
     if "could only be replicated to 0 nodes" in text or "could only be written to 0 of" in text:
         return "no DataNode takes the block: are they up, reachable from one another, and not full (hdfs dfsadmin -report)?"
@@ -141,7 +169,9 @@ def _hint_for(text: str) -> str:
 
 def from_wire(error: Exception, what: str, host: str, *, datanode: bool) -> BackendError:
     """`host`: who was asked."""
-    said = f"{what}: {error}"
+    # requests says the whole address, and what opens the cluster is in it.
+    text = re.sub(r"(delegation|token)=[^&\s)']+", r"\1=…", str(error))
+    said = f"{what}: {text}"
     if isinstance(error, requests.exceptions.SSLError) and any(sign in str(error) for sign in TLS_FOR_EVER):
         return BadConfiguration(
             said, hint=f"set ca_bundle to the certificates of {host}, or tls = false where it has none"
@@ -170,5 +200,7 @@ WIRE = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTT
 
 
 def ticket_refused(error: Exception, what: str) -> CredentialsRefused:
-    """SPNEGO failed on this side: no ticket, or an expired one."""
-    return CredentialsRefused(f"{what}: Kerberos: {error}", hint=_TICKET)
+    """SPNEGO failed on this side: no ticket, an expired one, or a server that the KDC does not know."""
+    said = str(error).rstrip("\0")
+    unknown = "not found in Kerberos database" in said
+    return CredentialsRefused(f"{what}: Kerberos: {said}", hint=_NOT_KNOWN if unknown else _TICKET)

@@ -28,8 +28,8 @@ def connect(options: HdfsOptions, rpc: tuple[str, ...]) -> NativeData | None:
         import hdfs_native  # noqa: PLC0415  (an extra, and only movers of hdfs:// need it)
     except ImportError:
         return None
-    if not rpc:
-        return None
+    if not rpc or options.token_file:
+        return None  # of a token the library knows nothing, and asking a secured NameNode as nobody in particular hangs
     if not options.kerberos and not _is_user(options.user):
         return None
     config = {"hadoop.security.authentication": "kerberos" if options.kerberos else "simple"}

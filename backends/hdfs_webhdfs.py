@@ -20,9 +20,10 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from .caller import WatchedSource
-from .errors import BackendError, BadConfiguration, CredentialsRefused, Unavailable
+from .errors import BackendError, CredentialsRefused, Unavailable
 from .hdfs_errors import IN_STANDBY, WIRE, Answered, from_answer, from_wire, ticket_refused
 from .hdfs_options import HdfsOptions
+from .hdfs_spnego import Spnego
 from .translation import Where
 
 _POOL = 64
@@ -81,7 +82,7 @@ class WebHdfs:
             try:
                 beans = self._connected().get(
                     f"{self._scheme}://{namenode}/jmx", params={"qry": "Hadoop:service=NameNode,name=NameNodeStatus"},
-                    timeout=(self.options.connect_timeout, self.options.read_timeout),
+                    **self._limits(),
                 ).json()["beans"]  # fmt: skip
                 found.append((namenode.rpartition(":")[0], int(str(beans[0]["HostAndPort"]).rpartition(":")[2])))
             except (*WIRE, ValueError, LookupError, TypeError):
@@ -100,12 +101,12 @@ class WebHdfs:
             if source is not None and source.failure is not None:
                 raise source.failure from None
             if isinstance(error, Answered):
-                raise from_answer(error, what, self.options.user) from error
+                raise from_answer(error, what, self.options) from error
             if isinstance(error, WIRE):
                 host = self._host_of(error)
                 known = {each.rpartition(":")[0] for each in self.options.namenodes} | set(self.options.namenodes)
                 raise from_wire(error, what, host, datanode=bool(host) and host not in known) from error
-            if type(error).__module__.partition(".")[0] in {"gssapi", "requests_gssapi"}:
+            if type(error).__module__.partition(".")[0] == "gssapi":
                 raise ticket_refused(error, what) from error
             raise
 
@@ -135,7 +136,7 @@ class WebHdfs:
             try:
                 response = self._connected().request(
                     method, f"{self._scheme}://{namenode}{self.options.http_path}{quote(path)}", params=query,
-                    timeout=(self.options.connect_timeout, self.options.read_timeout), allow_redirects=False,
+                    **self._limits(), allow_redirects=False,
                     stream=stream,
                 )  # fmt: skip
                 if response.status_code >= 400:
@@ -160,11 +161,16 @@ class WebHdfs:
     def _datanode(self, method: str, location: str, **more: Any) -> requests.Response:
         response = self._connected().request(
             method, location, allow_redirects=False,
-            timeout=(self.options.connect_timeout, self.options.read_timeout), **more,
+            **self._limits(), **more,
         )  # fmt: skip
         if response.status_code >= 300:
             raise Answered(response)
         return response
+
+    def _limits(self) -> dict[str, Any]:
+        """Of each request: on a session `verify` gives way to REQUESTS_CA_BUNDLE."""
+        timeout = (self.options.connect_timeout, self.options.read_timeout)
+        return {"timeout": timeout, "verify": self.options.verify}
 
     def _who(self) -> dict[str, str]:
         if self._token is not None:
@@ -177,8 +183,7 @@ class WebHdfs:
                 session = requests.Session()
                 session.mount("http://", HTTPAdapter(pool_maxsize=_POOL))
                 session.mount("https://", HTTPAdapter(pool_maxsize=_POOL))
-                session.verify = self.options.verify
-                session.auth = _spnego() if self.options.kerberos else _as_it_is
+                session.auth = Spnego() if self.options.kerberos else _as_it_is
                 self._session = session
             return self._session
 
@@ -206,17 +211,6 @@ class _TokenFile:
                 f"token_file '{self._path}': {error}", hint="a delegation token in its URL-safe form"
             ) from error
         return self._read[1]
-
-
-def _spnego() -> Any:
-    try:
-        from requests_gssapi import DISABLED, HTTPSPNEGOAuth  # noqa: PLC0415  (an extra)
-    except ImportError as error:
-        raise BadConfiguration(
-            f'auth = "kerberos": {error}', hint="pip install 'ckptd[kerberos]' (needs libkrb5-dev and a compiler)"
-        ) from error
-    # Not every server answers with a token of its own, and none of ours is asked to prove more than TLS does.
-    return HTTPSPNEGOAuth(mutual_authentication=DISABLED)
 
 
 def _as_it_is(request: Any) -> Any:

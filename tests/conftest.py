@@ -10,12 +10,13 @@ from servers.hdfs_own import (
     hdfs_own,
     hdfs_own_running,
 )
+from servers.hdfs_secured import hdfs_secured, hdfs_secured_running
 from servers.oss_server import oss_environment, oss_gateway, oss_process, oss_proxied, oss_remote
 from servers.s3_server import s3_bucket, s3_environment, s3_proxied, s3_remote, s3_server
 
 __all__ = [
     "hdfs_cluster", "hdfs_ha", "hdfs_ha_running", "hdfs_misnamed", "hdfs_misnamed_running", "hdfs_own", "hdfs_own_running",
-    "hdfs_remote",
+    "hdfs_remote", "hdfs_secured", "hdfs_secured_running",
     "oss_environment", "oss_gateway", "oss_process", "oss_proxied", "oss_remote",
     "s3_bucket", "s3_environment", "s3_proxied", "s3_remote", "s3_server",
 ]  # fmt: skip

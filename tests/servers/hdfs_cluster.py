@@ -131,11 +131,12 @@ class Keeper:
         return self._process.stdin, self._process.stdout
 
 
-def skip_if_absent() -> None:
-    reason = why_absent()
+def skip_if_absent(besides: Callable[[], str | None] = lambda: None, *, suite: str = "hdfs") -> None:
+    """`besides`: says what else the tests of a suite need and have not, as `why_absent` does."""
+    reason = why_absent() or besides()
     if reason is None:
         return
-    if "hdfs" in os.environ.get("CKPTD_TEST_REQUIRE", "").split(","):
+    if suite in os.environ.get("CKPTD_TEST_REQUIRE", "").split(","):
         pytest.fail(reason)
     pytest.skip(reason)
 
@@ -149,7 +150,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def format_command(plan: Plan) -> list[str]:
-    return plan.command("namenode", "-format", "-force", "-nonInteractive")
+    return plan.command("namenode", "-format", "-force", "-nonInteractive", conf="format")
 
 
 def wait_until(done: Callable[[], bool], what: str, keeper: Keeper, expected: set[str], seconds: float) -> None:

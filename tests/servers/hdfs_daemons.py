@@ -12,6 +12,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 NAMESERVICE = "ckptd-test"
 """The logical name of a NameNode with a standby."""
@@ -24,6 +25,7 @@ _MAIN = {
 _JAVA = (
     # Hadoop 2.7 is older than the walls that Java has put up since.
     "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED",
+    "--add-exports=java.security.jgss/sun.security.jgss=ALL-UNNAMED",
     *(f"--add-opens=java.base/{each}=ALL-UNNAMED" for each in ("java.lang", "java.nio", "sun.nio.ch", "java.net")),
     "-Djava.net.preferIPv4Stack=true",
     # Small and soon there, rather than fast for long.
@@ -75,20 +77,29 @@ class Plan:
     namenodes: tuple[NameNodePorts, ...]
     datanodes: tuple[DataNodePorts, ...]
     superuser: str
+    java: tuple[str, ...] = ()
+    """More options of Java."""
+    kdc: tuple[str, ...] = ()
+    """The command of one without which the others cannot start."""
+    kdc_serves: Path = Path("/")
+    """A file that it writes as soon as it does."""
 
     @classmethod
     def make(
-        cls, folder: Path, datanodes: int = 1, *, standby: bool = False, datanode_hostname: str = "127.0.0.1"
-    ) -> Plan:
+        cls, folder: Path, datanodes: int = 1, *, standby: bool = False, datanode_hostname: str = "127.0.0.1",
+        settings: dict[str, str] | None = None, **more: Any,
+    ) -> Plan:  # fmt: skip
+        """`settings`: of all daemons, besides those of here. `more`: the fields that have defaults."""
         names = 2 if standby else 1
-        free = iter(_free_ports(2 * names + 3 * datanodes))
+        free = iter(free_ports(2 * names + 3 * datanodes))
         plan = cls(
             folder,
             tuple(NameNodePorts(next(free), next(free)) for _ in range(names)),
             tuple(DataNodePorts(next(free), next(free), next(free)) for _ in range(datanodes)),
             getpass.getuser(),
+            **more,
         )
-        plan._write(datanode_hostname)
+        plan._write(datanode_hostname, settings or {})
         return plan
 
     def command(self, program: str, *arguments: str, conf: str = "namenode0") -> list[str]:
@@ -96,14 +107,18 @@ class Plan:
         heap = "-Xmx384m" if program in {"namenode", "datanode"} else "-Xmx128m"
         # What lives two seconds is better not compiled well; a DataNode moves gigabytes.
         compiler = [] if program == "datanode" else ["-XX:TieredStopAtLevel=1"]
-        java = ["java", *_JAVA, heap, *compiler, f"-Djava.io.tmpdir={self.folder}/tmp", "-cp", classpath]
+        java = ["java", *_JAVA, *self.java, heap, *compiler, f"-Djava.io.tmpdir={self.folder}/tmp", "-cp", classpath]
         return [*java, _MAIN[program], *arguments]
 
     def commands(self) -> dict[str, list[str]]:
         """By the daemon's name."""
         names = [(f"namenode{index}", "namenode") for index in range(len(self.namenodes))]
         names += [(f"datanode{index}", "datanode") for index in range(len(self.datanodes))]
-        return {name: self.command(program, conf=name) for name, program in names}
+        daemons = {name: self.command(program, conf=name) for name, program in names}
+        if not self.kdc:
+            return daemons
+        waits = ("sh", "-c", 'until [ -s "$0" ]; do sleep 0.05; done; exec "$@"', str(self.kdc_serves))
+        return {"kdc": [*self.kdc], **{name: [*waits, *command] for name, command in daemons.items()}}
 
     def environment(self) -> dict[str, str]:
         """Nothing of this machine's own Hadoop."""
@@ -113,14 +128,18 @@ class Plan:
             if not name.startswith(("HADOOP_", "HDFS_")) and name not in {"CLASSPATH", "JAVA_TOOL_OPTIONS"}
         }
 
-    def _write(self, datanode_hostname: str) -> None:
+    def _write(self, datanode_hostname: str, settings: dict[str, str]) -> None:
         (self.folder / "tmp").mkdir()
         everywhere = self._common() | self._namenode_addresses()
         for index in range(len(self.namenodes)):
             own = {"dfs.namenode.name.dir": f"file://{self.folder}/namenode{index}"}
             if len(self.namenodes) > 1:
                 own["dfs.ha.namenode.id"] = f"namenode{index}"
-            self._write_conf(f"namenode{index}", everywhere | own)
+            if not index:
+                self._write_conf(
+                    "format", everywhere | own
+                )  # without `settings`: the KDC of which they speak runs later
+            self._write_conf(f"namenode{index}", everywhere | settings | own)
         for index, ports in enumerate(self.datanodes):
             own = {
                 "dfs.datanode.data.dir": f"file://{self.folder}/datanode{index}",
@@ -129,7 +148,7 @@ class Plan:
                 "dfs.datanode.ipc.address": f"127.0.0.1:{ports.ipc}",
                 "dfs.datanode.hostname": datanode_hostname,
             }
-            self._write_conf(f"datanode{index}", everywhere | own)
+            self._write_conf(f"datanode{index}", everywhere | settings | own)
 
     def _common(self) -> dict[str, str]:
         return {
@@ -210,7 +229,7 @@ class Plan:
         )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
