@@ -92,9 +92,38 @@ def test_an_upload_is_finished_after_the_worker_was_killed(
     daemon.ctl("down")
 
 
-def test_up_names_what_is_wrong_with_the_address(new_daemon: NewDaemon, hdfs_remote: HdfsRemote) -> None:
-    wrong = f"hdfs://127.0.0.1:{hdfs_remote.cluster.namenode_rpc}/x"
-    daemon = new_daemon(remote=wrong, options=options(hdfs_remote), transfer=TRANSFER)
-    said = daemon.ctl("doctor", "--config", str(daemon.config), check=None)
-    assert "RPC port" in said.stdout + said.stderr
-    assert "dfs.namenode.http-address" in said.stdout + said.stderr
+@pytest.mark.parametrize(
+    ("wrong", "words", "fatal"),
+    [
+        ("rpc port", ("RPC port", "dfs.namenode.http-address"), True),
+        ("nobody there", ("refused", "dfs.namenode.http-address"), False),
+        ("folder", ("no folder", "hdfs dfs -mkdir -p"), True),
+        ("user", ("Permission denied", "user stranger"), True),
+    ],
+)
+def test_up_and_doctor_say_what_is_wrong_and_how_to_mend_it(
+    new_daemon: NewDaemon, hdfs_remote: HdfsRemote, wrong: str, words: tuple[str, ...], fatal: bool
+) -> None:
+    """A NameNode that nobody can reach just now stops no daemon: it may come back. All else would stay as it is."""
+    cluster, more = hdfs_remote.cluster, ""
+    url = {
+        "rpc port": f"hdfs://127.0.0.1:{cluster.namenode_rpc}{hdfs_remote.path}",
+        "nobody there": f"hdfs://127.0.0.1:1{hdfs_remote.path}",
+        "folder": f"hdfs://127.0.0.1:{cluster.namenode_http}/not/there/at/all",
+    }.get(wrong, hdfs_remote.url)
+    if wrong == "user":
+        more = 'user = "stranger"'
+    daemon = new_daemon(
+        remote=url,
+        options=more or options(hdfs_remote),
+    )
+    told = daemon.ctl("doctor", "--config", str(daemon.config), check=1)
+    assert all(word in told.stdout for word in words), told.stdout
+    _, said = daemon.launch()
+    assert said["ok"] is not fatal, said
+    if fatal:
+        assert all(word in said["message"] + said["hint"] for word in words), said
+    else:
+        volume = daemon.json("status")["volumes"][0]
+        assert volume["remote_ok"] is False
+        assert "refused" in volume["remote_error"]
