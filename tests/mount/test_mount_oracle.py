@@ -88,7 +88,7 @@ def test_the_mount_does_what_a_tmpfs_does(either: Served, plain: Path) -> None:
     def compare(history: list) -> None:  # type: ignore[type-arg]
         nonlocal number
         number += 1
-        sides = [Side(either.path / f"{number}"), Side(plain / f"{number}")]
+        sides = [Side(either.path / f"{number}"), Side(plain / f"{number}", reference=True)]
         for side in sides:
             side.root.mkdir(mode=0o777)
             side.root.chmod(0o777)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ckptd.fronts.mount import system
+from ckptd.fronts.mount import attributes, system
 
 NAMES = [
     "a",
@@ -47,6 +47,8 @@ class Side:
     """One of the two file systems, and what is open on it (the same numbers on both)."""
 
     root: Path
+    reference: bool = False
+    """The plain tmpfs, which is brought to what the mount documents where the kernel makes the two differ."""
     files: list[int] = field(default_factory=list)
 
     def at(self, name: str) -> str:
@@ -107,6 +109,29 @@ def _map(side: Side, number: int, offset: int, data: bytes) -> None:
         mapped[offset : offset + len(data)] = data
 
 
+def _fallocate(side: Side, number: int, mode: int, offset: int, size: int) -> None:
+    """The one difference that is known (docs/semantics.md): before FALLOCATE the kernel takes a file's privileges away, as ext4 and
+    xfs do (file_modified()), where tmpfs leaves them. Nothing but these bits is brought in line, and only where a FUSE kernel asks.
+    """
+    fd = side.fd(number)
+    try:
+        system.fallocate(fd, mode, offset, size)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.ENOSPC}:
+            raise  # refused before any file system was asked
+        _without_privileges(side, fd)
+        raise
+    _without_privileges(side, fd)
+
+
+def _without_privileges(side: Side, fd: int) -> None:
+    uid = os.geteuid()
+    if side.reference and uid:
+        os.seteuid(0)
+        os.fchmod(fd, attributes.without_privileges(os.fstat(fd).st_mode))
+        os.seteuid(uid)
+
+
 def _copy(side: Side, source: int, target: int, count: int, at: int, to: int) -> int:
     return os.copy_file_range(side.fd(source), side.fd(target), count, at, to)
 
@@ -131,7 +156,7 @@ CALLS: dict[str, Any] = {
     "map": _map,
     "ftruncate": lambda side, number, size: os.ftruncate(side.fd(number), size),
     "truncate": lambda side, name, size: os.truncate(side.at(name), size),
-    "fallocate": lambda side, number, mode, offset, size: system.fallocate(side.fd(number), mode, offset, size),
+    "fallocate": _fallocate,
     "fsync": lambda side, number: os.fsync(side.fd(number)),
     "fchmod": lambda side, number, mode: os.fchmod(side.fd(number), mode),
     "lseek": _lseek,
