@@ -25,7 +25,7 @@ def choose(
     at: Callable[[str], str] = possible.refused_at,
     slow: Callable[[], str] = possible.slow_here,
 ) -> Mapping[str, Choice]:
-    """By volume name. `auto` is the best that works. Raises ConfigError where `mount` is demanded and cannot be had."""
+    """By volume name. `auto` watches, and says whether a mount could be had. Raises ConfigError where `mount` is demanded and cannot be had."""
     return {volume.name: _choice(volume, settings, here, at, slow) for volume in settings.volumes}
 
 
@@ -53,10 +53,9 @@ def _choice(
         )
     if reason:
         return Choice("watch", f"{volume.path} {reason}")
-    reason = slow()
-    if reason and volume.front == "auto":  # every byte would cost more than in a plain directory
-        return Choice("watch", reason)
-    return Choice("mount", reason)
+    if volume.front == "auto":  # until a full tier makes a mount's writers wait as it does those of a plain directory
+        return Choice("watch", "a mount is made where it is asked for: --front mount")
+    return Choice("mount", slow())
 
 
 def _no_ram(settings: Settings) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests_mounted_volume import clear_mounts
-from tests_node_daemon import Daemon
+from tests_node_daemon import Daemon, clear_mounts
 from tests_node_fixtures import new_daemon
 
 from ckptd.fronts.mount import possible

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests_mounted_volume import as_user, clear_mounts
-from tests_node_daemon import MIB, Daemon, save
+from tests_mounted_volume import as_user
+from tests_node_daemon import MIB, Daemon, clear_mounts, save
 
 from ckptd.fronts.mount import mounting
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests_mounted_volume import clear_mounts, is_mounted
-from tests_node_daemon import Daemon, save
+from tests_node_daemon import Daemon, clear_mounts, is_mounted, save
 
 from ckptd.fronts.mount import system
 
@@ -113,7 +112,7 @@ def test_without_dev_fuse(new_mounted: Callable[..., Daemon]) -> None:
 def test_doctor_says_which_front_it_would_be(new_mounted: Callable[..., Daemon], tmp_path: Path) -> None:
     save(tmp_path / "full", {"mine": b"x"})
     words = [sys.executable, "-I", "-m", "ckptd", "doctor", "--json"]
-    good = new_mounted(front="auto")
+    good = new_mounted()
     found = subprocess.run([*words, "--config", str(good.config)], capture_output=True, text=True, check=False)
     front = next(one for one in json.loads(found.stdout) if one["check"] == "front of ckpt")
     assert front["state"] == "ok"

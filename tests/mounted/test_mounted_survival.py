@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests_mounted_volume import clear_mounts, digest, is_mounted, server_pid
-from tests_node_daemon import MIB, Daemon, save
+from tests_mounted_volume import digest, server_pid
+from tests_node_daemon import MIB, Daemon, clear_mounts, is_mounted, save
 
 pytestmark = pytest.mark.mount
 

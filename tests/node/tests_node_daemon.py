@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,15 +15,18 @@ from typing import Any
 
 from ckptctl.client import Client
 from ckptd.domain.errors import NotKnown
+from ckptd.fronts.mount import mounting, system
 
 MIB = 1 << 20
+FRONT = os.environ.get("CKPTD_TEST_FRONT", "watch")
+"""`mount` runs the tests of a node (and of frameworks) on mounted volumes: see CONTRIBUTING.md."""
 
 
 class Daemon:
     def __init__(
         self, home: Path, ram: Path, *, remote: str = "", ram_budget: str = "512MiB", nvme_budget: str = "1GiB",
         policy: str = "", extra: str = "", transfer: str = "", options: str = "", node: str = "", volume: Path | None = None,
-        environment: dict[str, str] | None = None, prefix: list[str] | None = None, front: str = "watch",
+        environment: dict[str, str] | None = None, prefix: list[str] | None = None, front: str = FRONT,
     ) -> None:  # fmt: skip
         home.mkdir(parents=True)
         self.home, self.ram = home, ram
@@ -167,3 +171,15 @@ def save(directory: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(content)
+
+
+def is_mounted(path: Path) -> bool:
+    return any(line.split()[1] == str(path) for line in Path("/proc/self/mounts").read_text().splitlines())
+
+
+def clear_mounts(*paths: Path) -> None:
+    """What a killed daemon leaves: the mount that nobody serves, and the tier's tmpfs."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            while is_mounted(path):
+                system.umount2(os.fsencode(path), mounting.MNT_DETACH)

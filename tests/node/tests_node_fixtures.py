@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests_node_daemon import Daemon
+from tests_node_daemon import Daemon, clear_mounts
 
 _NUMBERS = itertools.count()
 
@@ -29,6 +29,7 @@ def new_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     yield make
     for daemon in made:
         daemon.end()
+        clear_mounts(daemon.volume, daemon.ram)
         shutil.rmtree(daemon.ram, ignore_errors=True)
 
 
