@@ -25,7 +25,7 @@ def choose(
     at: Callable[[str], str] = possible.refused_at,
     slow: Callable[[], str] = possible.slow_here,
 ) -> Mapping[str, Choice]:
-    """By volume name. `auto` watches, and says whether a mount could be had. Raises ConfigError where `mount` is demanded and cannot be had."""
+    """By volume name. `auto` watches, and says whether a mount could be had. Raises ConfigError for `mount` that cannot be."""
     return {volume.name: _choice(volume, settings, here, at, slow) for volume in settings.volumes}
 
 

@@ -110,8 +110,8 @@ def _map(side: Side, number: int, offset: int, data: bytes) -> None:
 
 
 def _fallocate(side: Side, number: int, mode: int, offset: int, size: int) -> None:
-    """The one difference that is known (docs/semantics.md): before FALLOCATE the kernel takes a file's privileges away, as ext4 and
-    xfs do (file_modified()), where tmpfs leaves them. Nothing but these bits is brought in line, and only where a FUSE kernel asks.
+    """The one difference that is known: before FALLOCATE the kernel takes a file's privileges away, as ext4 and xfs do
+    (file_modified()), where tmpfs leaves them. Nothing but these bits is brought in line, and only where a FUSE kernel asks.
     """
     fd = side.fd(number)
     try:
