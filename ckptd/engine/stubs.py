@@ -49,39 +49,35 @@ class Stubs:
     async def show(self, units: Sequence[Unit]) -> None:
         """`units`: all that the reconciler knows; those of other volumes are passed over."""
         mine = {(unit.run, unit.step): unit for unit in units if unit.volume == self._volume.name}
-        if not self._begun:
-            await self._take_stock()
-            self._begun = True
+        before = await self._found() if not self._begun else frozenset[str]()
         for key in [key for key in self._shown if key not in mine]:
             await self._replace(key, {})
             self._seen.pop(key, None)
         for key, unit in mine.items():
-            before = (unit.rows, unit.committed)
+            now = (unit.rows, unit.committed)
             seen = self._seen.get(key)
-            if seen is None or seen[0] is not before[0] or seen[1] is not before[1]:
+            if seen is None or seen[0] is not now[0] or seen[1] is not now[1]:
                 await self._replace(key, dict(_wanted(unit)))
                 self._links(unit)
-                self._seen[key] = before
+                self._seen[key] = now
+        for path in before.difference(*self._shown.values()):
+            self._take_away(path)
+        self._begun = True
 
-    async def _take_stock(self) -> None:
-        """Of what an earlier worker has made: what is not wanted any more has to go."""
-        found: dict[str, Stub] = {}
-        nothing = Stub(0, 0, 0, 0, 0)
+    async def _found(self) -> frozenset[str]:
+        """What an earlier worker has made: it stays in sight until it is known what is wanted."""
 
-        def walk() -> None:
+        def walk() -> Iterator[str]:
             for folder, _, names in os.walk(self._volume.root):
                 for name in names:
                     path = os.path.join(folder, name)
                     if os.path.islink(path) and is_stub(os.readlink(path)):
-                        found[os.path.relpath(path, self._volume.root)] = nothing
+                        yield os.path.relpath(path, self._volume.root)
 
-        await asyncio.to_thread(walk)
-        if found:
-            self._shown["", None] = found
+        return await asyncio.to_thread(lambda: frozenset(walk()))
 
     async def _replace(self, key: _Key, wanted: Mapping[str, Stub]) -> None:
         shown = self._shown.pop(key, {})
-        stock = self._shown.get(("", None), {})
         done = 0
         for path, stub in wanted.items():
             if shown.get(path) != stub:
@@ -89,34 +85,22 @@ class Stubs:
                 done += 1
                 if done % _IN_ONE_TURN == 0:
                     await asyncio.sleep(0)
-        kept = self._kept(key, wanted)
         for path in shown.keys() - wanted.keys():
-            if path not in kept:
-                self._take_away(path)
+            self._take_away(path)
         if wanted:
             self._shown[key] = wanted
-            if stock:
-                self._shown["", None] = {path: stub for path, stub in stock.items() if path not in wanted}
-
-    def _kept(self, key: _Key, wanted: Mapping[str, Stub]) -> frozenset[str]:
-        """Of the stock of an earlier worker, what another unit has claimed by now."""
-        if key != ("", None):
-            return frozenset()
-        return frozenset(path for shown in self._shown.values() for path in shown) | frozenset(wanted)
 
     def _make(self, path: str, stub: Stub) -> None:
-        old = swap.stub_at(self._volume.root, path)
+        root = self._volume.root
+        old = swap.stub_at(root, path)
         if old == stub.target:
             return
-        if old is not None:
-            self._take_away(path)
         try:
-            swap.stub_in(self._volume.root, path, stub.target, (stub.uid, stub.gid))
-        except (
-            CkptdError,
-            OSError,
-            ValueError,
-        ) as error:  # the job has something there, or no file may be called so
+            if old is None:
+                swap.stub_in(root, path, stub.target, (stub.uid, stub.gid))
+            else:
+                swap.link_back(root, path, stub.target, stub.uid, stub.gid, replacing=old)
+        except (CkptdError, OSError, ValueError) as error:  # the job has something there, or no file may be called so
             log.info("stub.not_made", volume=self._volume.name, path=path, error=str(error))
 
     def _take_away(self, path: str) -> None:

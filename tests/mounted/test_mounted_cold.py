@@ -22,7 +22,7 @@ from ckptd.fronts.mount import mounting
 pytestmark = [pytest.mark.mount, pytest.mark.xdist_group("test_mounted_cold")]
 
 
-RUNS = 16
+RUNS = 17
 """Each test has a run of its own: the node is shared, because starting one takes seconds."""
 
 
@@ -147,6 +147,17 @@ def test_a_worker_that_is_killed_while_somebody_waits_is_only_late(cold: Cold) -
     os.kill(worker, signal.SIGKILL)
     reader.join(60)
     assert read == [(cold.there / "checkpoint-1/sub/part.bin").read_bytes()]
+
+
+def test_another_worker_leaves_the_names_as_they_are_and_removes_only_what_is_not_wanted(cold: Cold) -> None:
+    tree = cold.daemon.ram / "volumes/ckpt" / cold.run
+    stub, stale = tree / "checkpoint-1/model.bin", tree / "checkpoint-1/stale.bin"
+    before = stub.lstat().st_ino
+    stale.symlink_to(os.readlink(stub))  # as if an earlier worker had shown what is in the remote no more
+    os.kill(cold.daemon.worker_pid(), signal.SIGKILL)
+    cold.daemon.until(lambda: not os.path.lexists(stale), "it is known what is wanted", timeout=60)
+    assert stub.lstat().st_ino == before
+    assert (cold.folder / "checkpoint-1/model.bin").stat().st_size == MIB + 7
 
 
 def test_a_job_may_delete_cold_files_and_the_remote_keeps_them(cold: Cold) -> None:
