@@ -70,16 +70,18 @@ def test_nothing_is_lost_however_often_the_worker_is_killed(new_daemon: Callable
     killer = Killer(daemon, seed=4711)
     killer.start()
     step = 0
-    while killer.is_alive() and step < 100:
-        step += 1
-        contents[step] = os.urandom(random.Random(step).choice((1000, MIB, 6 * MIB)))
-        save(run / f"tmp-checkpoint-{step}", {"model.bin": contents[step], "DONE": b""})
-        (run / f"tmp-checkpoint-{step}").rename(run / f"checkpoint-{step}")
-        if step % 5 == 0:
-            contents[step] = os.urandom(MIB)
-            save(run / f"checkpoint-{step}", {"model.bin": contents[step], "DONE": b""})
-        time.sleep(0.2)
-    killer.join()
+    try:
+        while killer.is_alive() and step < 100:
+            step += 1
+            contents[step] = os.urandom(random.Random(step).choice((1000, MIB, 6 * MIB)))
+            save(run / f"tmp-checkpoint-{step}", {"model.bin": contents[step], "DONE": b""})
+            (run / f"tmp-checkpoint-{step}").rename(run / f"checkpoint-{step}")
+            if step % 5 == 0:
+                contents[step] = os.urandom(MIB)
+                save(run / f"checkpoint-{step}", {"model.bin": contents[step], "DONE": b""})
+            time.sleep(0.2)
+    finally:
+        killer.join()  # it starts daemons: none may come after the fixture has ended them
     assert killer.kills == KILLS
     assert step > 10
 
