@@ -16,10 +16,11 @@ from typing import Self
 from .base import Capabilities, ObjectInfo, PartTag, PendingUpload, Source
 from .checksum import combined, require_equal
 from .errors import BackendError, ChecksumMismatch, NotFound, ObjectChanged, PreconditionFailed, UploadGone
+from .folders import STAGING, new_upload_id, upload_path
 from .hdfs_checksum import CheckedSource, Sums
 from .hdfs_files import HdfsFiles, Status
 from .hdfs_join import Joining, StoredPart, block_size_of
-from .hdfs_names import MEANT_FOR, STAGING, new_part_name, new_upload_id, path_of, unescaped, upload_path
+from .hdfs_names import MEANT_FOR, new_part_name, path_of, unescaped
 from .hdfs_options import HdfsOptions
 from .hdfs_probe import prove
 from .hdfs_webhdfs import WebHdfs

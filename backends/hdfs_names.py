@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import re
 import secrets
-import uuid
 
-from .errors import BadConfiguration, UploadGone
+from .folders import require_key
 
-STAGING = ".ckptd/tmp"
 MEANT_FOR = "for"
 _ESCAPED = re.compile(r"%((?:25)*)3A")
 
@@ -33,22 +31,8 @@ def unescaped(path: str) -> str:
 
 def path_of(root: str, key: str) -> str:
     """The file of a key. BadConfiguration for a key that would leave the folder or has two spellings."""
-    segments = key.split("/")
-    if any(segment in {"", ".", ".."} for segment in segments) or "\0" in key:
-        raise BadConfiguration(f"'{key}' cannot be the name of an object: '.', '..' and empty parts are not allowed")
-    if key == STAGING or key.startswith(STAGING + "/"):
-        raise BadConfiguration(f"'{key}' lies among unfinished uploads", hint=f"{STAGING} is not for objects")
+    require_key(key)
     return f"{root}/{escaped(key)}"
-
-
-def upload_path(root: str, upload_id: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{32}", upload_id):
-        raise UploadGone(f"'{upload_id}' is no upload of this store")
-    return f"{root}/{STAGING}/{upload_id}"
-
-
-def new_upload_id() -> str:
-    return uuid.uuid4().hex
 
 
 def new_part_name(number: int) -> str:

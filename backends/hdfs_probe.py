@@ -8,9 +8,9 @@ from contextlib import suppress
 from awscrt.checksums import crc64nvme
 
 from .errors import BackendError
+from .folders import new_upload_id
 from .hdfs_checksum import CheckedSource
 from .hdfs_files import HdfsFiles
-from .hdfs_names import new_upload_id
 
 _LEFT_OVER_S = 86400.0
 """Age from which a `put-…` temporary file belongs to nobody any more."""

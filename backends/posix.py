@@ -22,9 +22,10 @@ from .base import Capabilities, ObjectInfo, Origin, PartTag, PendingUpload, Sour
 from .caller import WatchedSource
 from .checksum import combined, require_equal
 from .errors import BadConfiguration, ChecksumMismatch, NoSpace, NotFound, ObjectChanged, Unavailable, UploadGone
+from .folders import STAGING, new_upload_id, upload_path
 from .posix_copy import BLOCK, checksum_back, copy_between, copy_in, make_directories, sync_directory
 from .posix_errors import root_missing, translated
-from .posix_paths import STAGING, etag_of, info_of, new_upload_id, path_of, root_of, staged_path, walk
+from .posix_paths import etag_of, info_of, path_of, root_of, walk
 from .posix_publish import prove_and_sweep, publish, sync_emptied
 
 
@@ -119,7 +120,7 @@ class PosixBackend:
         ordered = sorted(parts, key=lambda part: part.number)
         size = _contiguous(key, ordered)
         require_equal(crc64nvme, combined(ordered), key)
-        path, staged = path_of(self.root, key), staged_path(self.root, upload_id)
+        path, staged = path_of(self.root, key), upload_path(self.root, upload_id)
         with translated(key, self.root):
             try:
                 descriptor = self._open_staged(key, upload_id)
@@ -140,7 +141,7 @@ class PosixBackend:
 
     def abort(self, key: str, upload_id: str) -> None:
         with suppress(UploadGone), translated(key, self.root):
-            staged = staged_path(self.root, upload_id)
+            staged = upload_path(self.root, upload_id)
             for path in (staged, f"{staged}.key"):
                 with suppress(FileNotFoundError):
                     os.unlink(path)
@@ -291,7 +292,7 @@ class PosixBackend:
 
     def _open_staged(self, key: str, upload_id: str) -> int:
         try:
-            return os.open(staged_path(self.root, upload_id), os.O_RDWR | os.O_CLOEXEC)
+            return os.open(upload_path(self.root, upload_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             if not os.path.isdir(self.root):
                 raise root_missing(self.root) from None

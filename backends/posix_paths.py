@@ -9,16 +9,13 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-import uuid
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from .base import ObjectInfo
-from .errors import BadConfiguration, UploadGone
-
-STAGING = ".ckptd/tmp"
+from .errors import BadConfiguration
+from .folders import STAGING, require_key
 
 
 def root_of(url: str) -> str:
@@ -40,22 +37,8 @@ def root_of(url: str) -> str:
 
 def path_of(root: str, key: str) -> str:
     """The file of a key. BadConfiguration for a key that would leave the directory or has two spellings."""
-    segments = key.split("/")
-    if any(segment in {"", ".", ".."} for segment in segments) or "\0" in key:
-        raise BadConfiguration(f"'{key}' cannot be the name of an object: '.', '..' and empty parts are not allowed")
-    if key == STAGING or key.startswith(STAGING + "/"):
-        raise BadConfiguration(f"'{key}' lies among unfinished uploads", hint=f"{STAGING} is not for objects")
+    require_key(key)
     return f"{root}/{key}"
-
-
-def staged_path(root: str, upload_id: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{32}", upload_id):
-        raise UploadGone(f"'{upload_id}' is no upload of this store")
-    return f"{root}/{STAGING}/{upload_id}"
-
-
-def new_upload_id() -> str:
-    return uuid.uuid4().hex
 
 
 def info_of(key: str, status: os.stat_result, crc64nvme: int | None = None) -> ObjectInfo:

@@ -7,8 +7,9 @@ import os
 from contextlib import suppress
 
 from .errors import PreconditionFailed
+from .folders import new_upload_id
 from .posix_copy import make_directories, sync_directory
-from .posix_paths import etag_of, new_upload_id
+from .posix_paths import etag_of
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOSYS})
 _LEFT_OVER_S = 86400.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ckptd.catalog.database import Database
 from ckptd.catalog.rows import ManifestRow
@@ -40,21 +40,20 @@ class Manifests:
 
     async def forget_members(self, volume: str, run: str, step: int, keys: Iterable[str]) -> None:
         """The job deleted these files here: they stay in the remote, but are no members when it is written anew."""
-        async with self._db.transaction():
-            for row in await self.all(volume, run, step):
-                merged = json.dumps(sorted(row.forgotten | set(keys)))
-                await self._db.write(
-                    "UPDATE manifests SET forgotten = ? WHERE volume = ? AND run = ? AND step = ? AND node = ?",
-                    (merged, volume, os.fsencode(run), step, row.node),
-                )
+        await self._change_forgotten(volume, run, step, lambda before: before | set(keys))
 
     async def recall_member(self, volume: str, run: str, step: int, key: str) -> None:
         """It is here again."""
+        await self._change_forgotten(volume, run, step, lambda before: before - {key})
+
+    async def _change_forgotten(
+        self, volume: str, run: str, step: int, change: Callable[[frozenset[str]], frozenset[str]]
+    ) -> None:
         async with self._db.transaction():
             for row in await self.all(volume, run, step):
                 await self._db.write(
                     "UPDATE manifests SET forgotten = ? WHERE volume = ? AND run = ? AND step = ? AND node = ?",
-                    (json.dumps(sorted(row.forgotten - {key})), volume, os.fsencode(run), step, row.node),
+                    (json.dumps(sorted(change(row.forgotten))), volume, os.fsencode(run), step, row.node),
                 )
 
     async def delete(self, volume: str, run: str, step: int, node: str | None = None) -> None:

@@ -125,10 +125,9 @@ class Moving:
         path = volume.locate(row.path)
         # In a mounted volume a file that is only in the remote stays in sight.
         stub = stub_of(row.size, row.attributes).target if volume.front.is_mount and row.durable else None
-        if stub is not None and copy.location == path:
-            swap.stub_out(volume.root, row.path, row.stamp(copy), stub)
-        elif stub is not None and not shared:
-            swap.stub_over(volume.root, row.path, copy.location, row.stamp(copy), stub)
+        if stub is not None and (copy.location == path or not shared):
+            demoted_to = None if copy.location == path else copy.location
+            swap.stub_out(volume.root, row.path, row.stamp(copy), stub, demoted_to=demoted_to)
         elif copy.location == path:
             swap.remove(volume.root, row.path, row.stamp(copy))
         elif not shared:

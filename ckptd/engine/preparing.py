@@ -15,7 +15,7 @@ from ckptd.manifest import ManifestStore
 from ckptd.settings import Settings, VolumeSettings
 from ckptd.tiers.budget import tier_budget
 from ckptd.tiers.filesystem import huge_pages
-from ckptd.tiers.place_check import VOLUMES, check_tier, make_root
+from ckptd.tiers.place_check import VOLUMES, check_tier, make_root, objects_in, root_in
 from ckptd.transfer.transfers import Remote, Transfers
 
 _NAMES: dict[Place, Literal["ram", "nvme"]] = {Place.RAM: "ram", Place.NVME: "nvme"}
@@ -31,8 +31,8 @@ def prepare_tiers(settings: Settings) -> dict[Place, Tier]:
             continue
         path = os.path.realpath(configured.path)  # what is opened below is checked to lie where its path says
         check_tier(place, path, volumes)
-        for folder in ("staging", "quarantine", "volumes"):
-            os.makedirs(os.path.join(path, folder), mode=0o755 if folder == "volumes" else 0o700, exist_ok=True)
+        for folder in ("staging", "quarantine", VOLUMES):
+            os.makedirs(os.path.join(path, folder), mode=0o755 if folder == VOLUMES else 0o700, exist_ok=True)
         if os.geteuid() == 0:
             os.chmod(path, 0o711)  # noqa: S103 - other users' jobs reach their volume through it
         budget = tier_budget(place, path, configured.budget, occupied=_occupied(path))
@@ -57,7 +57,7 @@ def prepare_volume(
     nvme = tiers.get(Place.NVME)
     objects = None
     if home is Place.RAM and nvme is not None:
-        objects = os.path.join(nvme.path, "volumes", settings.name, "objects")
+        objects = objects_in(nvme.path, settings.name)
         os.makedirs(objects, mode=0o755, exist_ok=True)
         objects = os.path.realpath(objects)
     remote = Remote(settings.name, settings.remote, tuple(sorted(settings.remote_options.items())))
@@ -76,7 +76,7 @@ def prepare_volume(
 
 def _mounted(settings: VolumeSettings, tiers: dict[Place, Tier]) -> tuple[str, Place]:
     """The supervisor has made it, and mounted `path` over it: looking at `path` would wait for the mount."""
-    return os.path.join(tiers[Place.RAM].path, VOLUMES, settings.name), Place.RAM
+    return root_in(tiers[Place.RAM].path, settings.name), Place.RAM
 
 
 def _root(settings: VolumeSettings, tiers: dict[Place, Tier]) -> tuple[str, Place]:
@@ -107,7 +107,7 @@ def _home(path: str, tiers: dict[Place, Tier]) -> Place | None:
 
 
 def _link_into(path: str, name: str, tier: Tier) -> str:
-    root = os.path.join(tier.path, "volumes", name)
+    root = root_in(tier.path, name)
     make_root(root)
     try:
         if os.path.isdir(path):
@@ -126,7 +126,7 @@ def _revived(path: str, name: str, tiers: dict[Place, Tier]) -> tuple[str, Place
     """A link that leads nowhere: ours, and the RAM tier was lost (a reboot), or somebody else's."""
     target = os.readlink(path)
     for place, tier in tiers.items():
-        root = os.path.join(tier.path, "volumes", name)
+        root = root_in(tier.path, name)
         if os.path.realpath(target) == root:
             make_root(root)
             return os.path.realpath(root), place

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ckptd.domain.model import Place
@@ -54,13 +53,11 @@ WATCHED = Front("watch")
 class Serving:
     """What the process behind a mount said last."""
 
-    pid: int
     passthrough: bool
     refused: str
     """Why not; "" where the kernel moves the bytes."""
-    opens_passthrough: int = 0
-    opens_mediated: int = 0
-    mediated_because: Mapping[str, int] = field(default_factory=dict)
+    mediated_because: tuple[str, ...] = ()
+    """Why some files are not moved by it all the same."""
 
 
 @dataclass(slots=True)

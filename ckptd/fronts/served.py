@@ -9,11 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import structlog
-
 from ckptd.engine.volume import Serving
-
-log = structlog.get_logger()
 
 _LONGEST = 1 << 16
 _AGAIN_S = 0.2
@@ -70,12 +66,8 @@ class Served:
                 self._bringing.add(path)
                 group.create_task(self._fetch(path))
         elif "requests" in message:
-            self._told(
-                Serving(
-                    int(message["pid"]), bool(message["passthrough"]), message["passthrough_refused"] or "",
-                    int(message["opens_passthrough"]), int(message["opens_mediated"]), dict(message["mediated_because"]),
-                )
-            )  # fmt: skip
+            refused = message["passthrough_refused"] or ""
+            self._told(Serving(bool(message["passthrough"]), refused, tuple(message["mediated_because"])))
 
     async def _fetch(self, path: str) -> None:
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckptd.domain.errors import ConfigError
 from ckptd.fronts.mount import possible
 from ckptd.settings.models import Settings, VolumeSettings
+from ckptd.tiers.place_check import objects_in, root_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,43 +20,23 @@ class Choice:
     """Why it is not the other; for `mount`: why the kernel does not move the bytes. "" where there is nothing to say."""
 
 
-def choose(
-    settings: Settings,
-    here: Callable[[], str] = possible.refused_here,
-    at: Callable[[str], str] = possible.refused_at,
-    slow: Callable[[], str] = possible.slow_here,
-) -> Mapping[str, Choice]:
+def choose(settings: Settings) -> Mapping[str, Choice]:
     """By volume name. `auto` watches, and says whether a mount could be had. Raises ConfigError for `mount` that cannot be."""
-    return {volume.name: _choice(volume, settings, here, at, slow) for volume in settings.volumes}
+    return {volume.name: _choice(volume, settings) for volume in settings.volumes}
 
 
-def _choice(
-    volume: VolumeSettings,
-    settings: Settings,
-    here: Callable[[], str],
-    at: Callable[[str], str],
-    slow: Callable[[], str],
-) -> Choice:
+def _choice(volume: VolumeSettings, settings: Settings) -> Choice:
     if volume.front == "watch":
         return Choice("watch", "")
-    reason = here() or _no_ram(settings)
-    if reason:
-        if volume.front == "mount":
-            raise ConfigError(
-                f"volume {volume.name} cannot be mounted: {reason}", hint="fix that, or use --front watch"
-            )
-        return Choice("watch", reason)
-    reason = at(volume.path)
-    if reason and volume.front == "mount":
-        raise ConfigError(
-            f"volume {volume.name} cannot be mounted: {volume.path} {reason}",
-            hint="name a new path or an empty directory, or use --front watch",
-        )
-    if reason:
-        return Choice("watch", f"{volume.path} {reason}")
-    if volume.front == "auto":  # until a full tier makes a mount's writers wait as it does those of a plain directory
-        return Choice("watch", "a mount is made where it is asked for: --front mount")
-    return Choice("mount", slow())
+    reason, hint = possible.refused_here() or _no_ram(settings), "fix that, or use --front watch"
+    if not reason and (at := possible.refused_at(volume.path)):
+        reason, hint = f"{volume.path} {at}", "name a new path or an empty directory, or use --front watch"
+    if volume.front == "mount":
+        if reason:
+            raise ConfigError(f"volume {volume.name} cannot be mounted: {reason}", hint=hint)
+        return Choice("mount", possible.slow_here())
+    # Until a full tier makes a mount's writers wait as it does those of a plain directory.
+    return Choice("watch", reason or "a mount is made where it is asked for: --front mount")
 
 
 def _no_ram(settings: Settings) -> str:
@@ -65,7 +46,7 @@ def _no_ram(settings: Settings) -> str:
 
 def backing_of(settings: Settings, volume: VolumeSettings) -> str:
     """The tree behind a mounted volume, in the RAM tier."""
-    return os.path.join(os.path.realpath(settings.tiers["ram"].path), "volumes", volume.name)
+    return root_in(os.path.realpath(settings.tiers["ram"].path), volume.name)
 
 
 def objects_of(settings: Settings, volume: VolumeSettings) -> str | None:
@@ -73,4 +54,4 @@ def objects_of(settings: Settings, volume: VolumeSettings) -> str | None:
     tier = settings.tiers.get("nvme")
     if tier is None or tier.budget == 0:
         return None
-    return os.path.join(os.path.realpath(tier.path), "volumes", volume.name, "objects")
+    return objects_in(os.path.realpath(tier.path), volume.name)

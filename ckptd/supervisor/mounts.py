@@ -7,19 +7,18 @@ finds each server at a socket of its own, which the supervisor keeps too.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from ckptd.domain.errors import ConfigError
 from ckptd.fronts.mount import mounting
+from ckptd.supervisor.log import Log
+from ckptd.supervisor.process import ends_with
 from ckptd.supervisor.restarts import Restarts
 from ckptd.tiers.holders import holders
 
@@ -28,13 +27,6 @@ BACKLOG = 8
 _BUSY_S = 2.0
 """How long an unmount waits for the last user to leave."""
 _END_S = 5.0
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-class Log(Protocol):
-    def info(self, event: str, /, **fields: Any) -> Any: ...
-    def warning(self, event: str, /, **fields: Any) -> Any: ...
-    def error(self, event: str, /, **fields: Any) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -91,7 +83,7 @@ class Mount:
             stdin=subprocess.DEVNULL,
             pass_fds=(self.fuse_fd, self.state_fd, self.listening.fileno()),
             start_new_session=True,
-            preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
+            preexec_fn=ends_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
         )
         self.pidfd, self.born, self.due = os.pidfd_open(self.process.pid), time.monotonic(), None
         self.log.info("mount.served", volume=self.volume, pid=self.process.pid, restarts=self.restarts.total)
@@ -159,9 +151,6 @@ class Mounts:
             if mount.due is not None and mount.due <= time.monotonic():
                 mount.start()
 
-    def sockets(self) -> Mapping[str, str]:
-        return {volume: mount.socket_path for volume, mount in self.by_volume.items()}
-
     def close(self) -> None:
         for mount in self.by_volume.values():
             mount.close()
@@ -201,15 +190,3 @@ def _unmount_soon(path: str) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _ends_with(supervisor: int) -> Callable[[], None]:
-    """For the child: SIGKILL when the supervisor dies. The last /dev/fuse goes with it, and callers get ENOTCONN."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != supervisor:  # it died before the line above
-            os._exit(1)
-
-    return arm

@@ -69,7 +69,7 @@ class Worker:
                 pass_fds=(*keep, ready_in_worker),
                 # A session of its own: Ctrl-C in a terminal reaches only the supervisor, which forwards it once.
                 start_new_session=True,
-                preexec_fn=_ends_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
+                preexec_fn=ends_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
             )
         except BaseException:
             os.close(ready)
@@ -127,8 +127,9 @@ def _message(line: bytes) -> dict[str, Any] | None:
     return message
 
 
-def _ends_with(supervisor: int) -> Callable[[], None]:
-    """For the child: SIGKILL when the supervisor dies, so that no orphan keeps the lock and the socket.
+def ends_with(supervisor: int) -> Callable[[], None]:
+    """For a child: SIGKILL when the supervisor dies, so that no orphan keeps the lock, the socket, or the last /dev/fuse (then
+    a mount's callers get ENOTCONN instead of waiting).
 
     Not SIGTERM: a worker that flushes for a minute would hold up the next daemon, and one that is killed loses nothing
     (a killed worker is an everyday case: see docs/architecture.md). The C library is looked up before the fork.

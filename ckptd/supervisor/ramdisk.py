@@ -15,6 +15,7 @@ from ckptd.engine.leaving_ram import DISPENSABLE
 from ckptd.fronts.mount import mounting, system
 from ckptd.settings.models import TierSettings
 from ckptd.tiers.budget import memory_bytes, tier_budget
+from ckptd.tiers.filesystem import mount_of
 
 SOURCE = "ckptd-ram"
 _SLACK = 8
@@ -44,10 +45,8 @@ def ensure(tier: TierSettings) -> str:
 
 
 def is_ours(path: str) -> bool:
-    real = os.path.realpath(path)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        fields = [line.split(" - ") for line in table]
-    return any(before.split(" ")[4] == real and after.split(" ")[1] == SOURCE for before, after in fields)
+    mount = mount_of(path)
+    return mount is not None and (mount.source, mount.point) == (SOURCE, os.path.realpath(path))
 
 
 def give_back(path: str) -> str:

@@ -13,7 +13,8 @@ from ckptd.supervisor.announce import Announcer
 from ckptd.supervisor.choosing import backing_of, choose, objects_of
 from ckptd.supervisor.listener import Listener
 from ckptd.supervisor.lock import StateLock
-from ckptd.supervisor.mounts import Log, Mount, Mounts
+from ckptd.supervisor.log import Log
+from ckptd.supervisor.mounts import Mount, Mounts
 from ckptd.supervisor.process import COMMAND
 from ckptd.supervisor.supervise import Supervisor
 from ckptd.tiers.place_check import make_root
@@ -80,8 +81,6 @@ def _mount(settings: Settings, volume: VolumeSettings, mounts: Mounts, logger: L
     """Returns the path of its server's socket."""
     backing, objects = backing_of(settings, volume), objects_of(settings, volume)
     make_root(backing)
-    if objects is not None:
-        os.makedirs(objects, mode=0o755, exist_ok=True)
     socket_path = os.path.join(settings.node.state_dir, f"mount-{volume.name}.sock")
     mount = Mount.open(volume.name, volume.path, backing, objects, socket_path, logger)
     mounts.by_volume[volume.name] = mount

@@ -16,7 +16,8 @@ from typing import Any
 
 from ckptd.domain.errors import CkptdError
 from ckptd.supervisor.announce import Announcer
-from ckptd.supervisor.mounts import Log, Mounts
+from ckptd.supervisor.log import Log
+from ckptd.supervisor.mounts import Mounts
 from ckptd.supervisor.process import COMMAND, Exit, Worker, error_in
 from ckptd.supervisor.restarts import Restarts
 

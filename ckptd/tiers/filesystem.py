@@ -55,6 +55,8 @@ class Mount:
     kind: str
     options: tuple[str, ...]
     """Of the file system (`huge=within_size`, `size=…`), not of the mount point."""
+    source: str
+    """A device, or a name that the mounter chose."""
 
 
 def filesystem_of(path: str) -> FileSystem:
@@ -96,7 +98,7 @@ def _parse(line: str) -> Mount | None:
     fields, rest = before.split(" "), after.split(" ")
     if not dash or len(fields) < 5 or len(rest) < 3:
         return None
-    return Mount(_unescape(fields[4]), rest[0], tuple(rest[2].split(",")))
+    return Mount(_unescape(fields[4]), rest[0], tuple(rest[2].split(",")), _unescape(rest[1]))
 
 
 def _unescape(text: str) -> str:

@@ -52,6 +52,16 @@ def check_apart(key: str, tier: str, name: str, volume: str) -> None:
         )
 
 
+def root_in(tier: str, name: str) -> str:
+    """Where the tree of a volume is that has no directory of its own on a tier."""
+    return os.path.join(tier, VOLUMES, name)
+
+
+def objects_in(tier: str, name: str) -> str:
+    """Where a volume's demoted files are."""
+    return os.path.join(root_in(tier, name), "objects")
+
+
 def make_root(root: str) -> None:
     """A volume's directory in a tier. As /tmp where the root daemon serves every user's job: chown and chmod narrow it."""
     if not os.path.isdir(root):

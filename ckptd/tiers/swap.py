@@ -23,7 +23,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from ckptd.domain.errors import Busy, Conflict, IntegrityError, NotAllowed, SourceChanged
@@ -38,7 +38,7 @@ from ckptd.tiers.stub import is_stub
 __all__ = [
     "Certainty", "attributes_of", "has_writer", "ignore_lease_signals", "link_back", "link_in", "link_out",
     "put_in_place", "read_origin", "relink", "remove", "remove_link", "stamp_of", "stub_at", "stub_in", "stub_out",
-    "stub_over", "write_origin",
+    "write_origin",
 ]  # fmt: skip
 
 GRACE_S = 0.01
@@ -52,64 +52,49 @@ def link_out(root: str, relative: str, stamp: Stamp, target: str, *, grace_s: fl
     Raises Busy if anybody has it open (or it has other hard links, whose writers we would lose), SourceChanged if it is
     not the content that `stamp` names any more; then nothing has changed.
     """
-    with (
-        _parent(root, relative) as (parent, name),
-        _opened(parent, name, stamp) as fd,
-        private_place(parent, name) as beside,
-    ):
+
+    def check(found: os.stat_result) -> None:
         if os.stat(target).st_size != stamp.size:
             raise IntegrityError(f"the copy of {relative!r} is not whole", hint="the file stays where it is")
+        _refuse_other_names(relative, found)
+
+    return _leave_link(root, relative, stamp, target, grace_s, check=check)
+
+
+def stub_out(
+    root: str, relative: str, stamp: Stamp, stub: str, *, demoted_to: str | None = None, grace_s: float = GRACE_S
+) -> Certainty:
+    """Replaces the regular file, whose content is safe elsewhere, by its stub (`tiers.stub`). Errors as `link_out`.
+
+    `demoted_to`: the file is there, and our link to it at the path; both go.
+    """
+    return _leave_link(root, relative, stamp, stub, grace_s, demoted_to=demoted_to)
+
+
+def _leave_link(
+    root: str, relative: str, stamp: Stamp, link: str, grace_s: float, *, demoted_to: str | None = None,
+    check: Callable[[os.stat_result], None] = lambda _: None,
+) -> Certainty:  # fmt: skip
+    """A link in the place of the file, or of our link to it. `check` may raise while nothing has changed."""
+    with (
+        _parent(root, relative) as (parent, name),
+        _opened(parent, name if demoted_to is None else demoted_to, stamp) as fd,
+        private_place(parent, name) as beside,
+    ):
         owner = os.fstat(fd)
-        beside.make_link(target, owner.st_uid, owner.st_gid)
+        beside.make_link(link, owner.st_uid, owner.st_gid)
         try:
             with guarded(fd, Use.ANY) as guard:
                 found = _unchanged(fd, stamp)
-                _refuse_other_names(relative, found)
-                _exchange(beside, found, guard, fd, stamp, grace_s)
-                beside.discard()  # the old file
+                check(found)
+                expected = found if demoted_to is None else beside.link_to(demoted_to)
+                _exchange(beside, expected, guard, fd, stamp, grace_s)
+                if demoted_to is not None:
+                    os.unlink(demoted_to)
+                beside.discard()  # what was at the path
                 return guard.certainty
         except BaseException:
             beside.discard()  # the link
-            raise
-
-
-def stub_out(root: str, relative: str, stamp: Stamp, stub: str, *, grace_s: float = GRACE_S) -> Certainty:
-    """Replaces the regular file, whose content is safe elsewhere, by its stub (`tiers.stub`). Errors as `link_out`."""
-    with (
-        _parent(root, relative) as (parent, name),
-        _opened(parent, name, stamp) as fd,
-        private_place(parent, name) as beside,
-    ):
-        owner = os.fstat(fd)
-        beside.make_link(stub, owner.st_uid, owner.st_gid)
-        try:
-            with guarded(fd, Use.ANY) as guard:
-                _exchange(beside, _unchanged(fd, stamp), guard, fd, stamp, grace_s)
-                beside.discard()  # the file
-                return guard.certainty
-        except BaseException:
-            beside.discard()  # the stub
-            raise
-
-
-def stub_over(root: str, relative: str, target: str, stamp: Stamp, stub: str, *, grace_s: float = GRACE_S) -> Certainty:
-    """Replaces our link by the stub, and removes the file `target` that it led to. Errors as `link_out`."""
-    with (
-        _parent(root, relative) as (parent, name),
-        _opened(None, target, stamp) as fd,
-        private_place(parent, name) as beside,
-    ):
-        owner = os.fstat(fd)
-        beside.make_link(stub, owner.st_uid, owner.st_gid)
-        try:
-            with guarded(fd, Use.ANY) as guard:
-                _unchanged(fd, stamp)
-                _exchange(beside, beside.link_to(target), guard, fd, stamp, grace_s)
-                os.unlink(target)
-                beside.discard()  # the link
-                return guard.certainty
-        except BaseException:
-            beside.discard()  # the stub
             raise
 
 

@@ -1,28 +1,12 @@
-"""Fixtures of a real mount. Skipped, with the reason, where the machine cannot have one."""
+"""Fixtures of a real mount."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests_mount_served import Served, Tmpfs
-
-
-def missing() -> str:
-    if os.geteuid() != 0:
-        return "mounting and passthrough need root"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "there is no /dev/fuse"
-    return ""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reason = missing()
-    for item in items:
-        if reason and item.get_closest_marker("mount"):
-            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from servers.hdfs_cluster import HdfsRemote
-from tests_node_bucket import TRANSFER, options
+from tests_node_bucket import TRANSFER, content_of, options
 from tests_node_daemon import MIB, Daemon, save
 
-from backends.contract.sources import keys, read
+from backends.contract.sources import keys
 from backends.hdfs import HdfsBackend
 
 pytestmark = pytest.mark.hdfs
@@ -33,12 +33,6 @@ def on_hdfs(new_daemon: NewDaemon, hdfs_remote: HdfsRemote) -> NewDaemon:
 @pytest.fixture
 def outside(hdfs_remote: HdfsRemote) -> HdfsBackend:
     return HdfsBackend.from_url(hdfs_remote.url, hdfs_remote.options)
-
-
-def content_of(store: HdfsBackend, key: str) -> bytes:
-    head = store.head(key)
-    assert head is not None, key
-    return read(store, key, head.size)
 
 
 def test_a_checkpoint_becomes_durable_and_hot_on_another_node(on_hdfs: NewDaemon, outside: HdfsBackend) -> None:

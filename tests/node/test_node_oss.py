@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from servers.oss_server import OssGateway, OssRemote
-from tests_node_bucket import TRANSFER, events, exposed, options, parts_sent
+from tests_node_bucket import TRANSFER, content_of, events, exposed, options, parts_sent
 from tests_node_daemon import MIB, Daemon, save
 
-from backends.contract.sources import keys, read
+from backends.contract.sources import keys
 from backends.oss import OssBackend
 
 pytestmark = pytest.mark.oss
@@ -26,12 +26,6 @@ PART = 5 * MIB
 
 def seen_from_outside(remote: OssRemote) -> OssBackend:
     return OssBackend.from_url(remote.url, remote.options)
-
-
-def content_of(store: OssBackend, key: str) -> bytes:
-    head = store.head(key)
-    assert head is not None, key
-    return read(store, key, head.size)
 
 
 @pytest.fixture

@@ -11,10 +11,20 @@ from urllib.parse import parse_qs, urlsplit
 from botocore.exceptions import ClientError
 from tests_node_daemon import MIB, Daemon
 
+from backends.base import Backend
+from backends.contract.sources import read
+
 PART = 5 * MIB
 """S3 takes no smaller ones."""
 TRANSFER = 'parallel = 4\npart_size = "5MiB"'
 QUICK = {"read_timeout": "2", "connect_timeout": "2"}
+
+
+def content_of(store: Backend, key: str) -> bytes:
+    """Of an object in any store."""
+    head = store.head(key)
+    assert head is not None, key
+    return read(store, key, head.size)
 
 
 class Bucket:
