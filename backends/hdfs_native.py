@@ -29,7 +29,7 @@ def connect(options: HdfsOptions, rpc: tuple[str, ...]) -> NativeData | None:
     except ImportError:
         return None
     if not rpc or options.token_file:
-        return None  # of a token the library knows nothing, and asking a secured NameNode as nobody in particular hangs
+        return None  # the library takes no token from us; asking a secured NameNode without one was seen to hang
     if not options.kerberos and not _is_user(options.user):
         return None
     config = {"hadoop.security.authentication": "kerberos" if options.kerberos else "simple"}

@@ -137,6 +137,16 @@ def test_a_text_that_is_no_token_is_named(hdfs_secured: SecuredCluster, tmp_path
     assert "token_file" in said.hint
 
 
+def test_no_token_is_in_a_message(tmp_path: Path) -> None:
+    """The whole address is in what requests says of a NameNode that cannot be reached. Needs no cluster."""
+    (tmp_path / "token").write_text("SECRET")
+    store = HdfsBackend.from_url("hdfs://127.0.0.1:1/x", {"token_file": str(tmp_path / "token")})
+    with pytest.raises(BackendError) as caught:
+        store.probe()
+    assert "delegation=" in caught.value.message
+    assert "SECRET" not in caught.value.message + caught.value.hint
+
+
 class TestTls:
     def test_the_namenode_is_asked_over_it_where_it_is_trusted(
         self, signed_in: SecuredCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
