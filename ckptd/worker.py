@@ -149,6 +149,7 @@ class Worker:
                 context.group = group
                 await preparing.check_paths(context.catalog, context.volumes.values())
                 await context.known.load()
+                await recovering.settle_ram(context)
                 await engine.reaching.meet_all(restarted=bool(self._orders.restarts))
                 await self._recover(context)
                 async with self._fronts(context, engine):
@@ -170,7 +171,6 @@ class Worker:
         if self._orders.restarts:
             message = f"the worker was restarted: {self._orders.last_exit}"
             await context.event("warning", "worker.restarted", message, restarts=self._orders.restarts)
-        await recovering.settle_ram(context)
         await recovering.mend(context)
 
     @contextlib.asynccontextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from ckptd.catalog import PinRow
 from ckptd.domain.errors import CkptdError, NoRoom, NotKnown
 from ckptd.domain.model import Place
 from ckptd.engine.context import Context
 from ckptd.engine.doubting import Member
+from ckptd.engine.known import UnitKey
 from ckptd.engine.prefetching import Prefetching
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
@@ -17,7 +20,16 @@ from ckptd.tiers import swap
 from ckptd.tiers.beneath import unlink_link
 
 KEPT_S = 600.0
-"""How long a checkpoint of which a file was opened stays hot at least: the next file of it is opened soon."""
+"""How long a checkpoint of which a file was opened stays hot: the next file of it is opened soon."""
+_SHARE = 2
+"""Checkpoints that are kept so hold at most half of the RAM tier: who reads many must not lock himself out of the next."""
+
+
+class _Kept(NamedTuple):
+    bytes: int
+    """Opened of it."""
+    until: float | None
+    """Of the pin that was made for it."""
 
 
 class Opening:
@@ -25,12 +37,14 @@ class Opening:
         self._context = context
         self._prefetching = prefetching
         self._pinning = asyncio.Lock()
+        self._kept: dict[UnitKey, _Kept] = {}
+        """Checkpoints that are pinned because they were opened; the longest ago first."""
 
     async def bring(self, volume: Volume, path: str) -> int:
         """Returns 0 when the file is in its place, else the errno that `open` is to give. Never raises."""
         try:
             member = await self._member(volume, path)
-            await self._keep(volume, path)
+            await self._keep(volume, path, member.size)
             await self._prefetching.bring(volume, member)
         except CkptdError as error:
             await self._context.event(
@@ -55,7 +69,7 @@ class Opening:
             raise NotKnown(f"no committed checkpoint has {path}", hint="see: ckptctl ls")
         return entry
 
-    async def _keep(self, volume: Volume, path: str) -> None:
+    async def _keep(self, volume: Volume, path: str, size: int) -> None:
         """Else the planner might let it go before the job has it open."""
         where = locate(path)
         if where.step is None:
@@ -63,7 +77,23 @@ class Opening:
         wishes = self._context.catalog.wishes
         async with self._pinning:
             its = (volume.name, where.run, where.step)
-            pins = [pin for pin in await wishes.pins() if (pin.volume, pin.run, pin.step) == its]
+            pins = {(pin.volume, pin.run, pin.step): pin.until for pin in await wishes.pins()}
             until = self._context.clock() + KEPT_S
-            if not any(pin.until is None or pin.until >= until - KEPT_S / 2 for pin in pins):
-                await wishes.pin(PinRow(*its, Place.RAM, until))
+            before = self._kept.pop(its, _Kept(0, None))
+            if pins.get(its, before.until) != before.until:
+                return  # a user wants it, and for longer
+            self._kept[its] = _Kept(before.bytes + size, until)
+            await self._make_way(its, pins)
+            await wishes.pin(PinRow(*its, Place.RAM, until))
+
+    async def _make_way(self, its: UnitKey, pins: Mapping[UnitKey, float | None]) -> None:
+        """Those that were opened longest ago are kept no more, if all together hold too much."""
+        ram = self._context.tiers.get(Place.RAM)
+        most = 0 if ram is None else ram.effective // _SHARE
+        for other, kept in list(self._kept.items()):
+            over = pins.get(other, 0.0) != kept.until  # its time, or a user has said something else since
+            if other == its or (not over and sum(one.bytes for one in self._kept.values()) <= most):
+                continue
+            del self._kept[other]
+            if not over:
+                await self._context.catalog.wishes.unpin(*other)

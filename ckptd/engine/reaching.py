@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from ckptd.domain.errors import CkptdError, RemoteError
+from ckptd.domain.model import Place
 from ckptd.engine.context import Context
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.volume import Volume
@@ -144,6 +145,8 @@ class Reaching:
             for key in await context.catalog.journal.keys():
                 if key.startswith("up/") and key.endswith(f"/{volume.name}"):
                     await context.catalog.journal.forget(key)
+            cold = [row for row in await context.catalog.files.all(volume.name) if row.places == {Place.REMOTE}]
+            await context.catalog.files.delete([row.id for row in cold])
             await context.catalog.files.drop_remote(volume.name)
             await context.catalog.manifests.forget_leftovers(volume.name)
             await context.catalog.tags.another_remote(volume.name)
@@ -154,6 +157,7 @@ class Reaching:
                 f"volume {volume.name} had the remote {before}: what lies here is sent to {volume.remote.url} anew, "
                 f"{known} checkpoints of the old one are not shown any more",
                 volume=volume.name,
+                hint=f"{len(cold)} files are only in {before}: to have them, serve it again or copy it" if cold else "",
             )
         await context.catalog.facts.set(name, volume.remote.url)
 

@@ -225,7 +225,7 @@ class Server:
         for message in self._waiting.arrived(path):
             if error:
                 self._request.fill(message)
-                self._channel.refuse(self._request, errno.EIO)
+                self._channel.refuse(self._request, error)
             else:
                 self._handle(message)
 
