@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,8 @@ class Worker:
         def told(serving: Serving) -> None:
             volume.serving = serving
 
-        served = Served(volume.front.socket, lambda path: engine.opening.bring(volume, path), told)
+        bring, wants = partial(engine.opening.bring, volume), engine.opening.wants_room
+        served = Served(volume.front.socket, bring, told, wants)
         context.spawn(served.run(), f"mount of {volume.name}")
 
     @contextlib.asynccontextmanager

@@ -27,6 +27,7 @@ from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.tiers.attributes import write_origin
 from ckptd.tiers.lease import has_writer
+from ckptd.tiers.spilled import is_spilled
 
 _IN_ONE_TURN = 200
 """Files looked at before the rest of the daemon has its turn: some ms."""
@@ -151,18 +152,19 @@ class Observer:
                 await self._objects_settled([file])
             return None
         at = self._context.clock()
-        if here is not None and _lies_at(here, location, found):
-            return None  # a copied link, known already
+        closed = not (is_spilled(file) and has_writer(location))
+        if here is not None and here.closed == closed and _lies_at(here, location, found):
+            return None  # known already: a copied link, or a file that began here
         if row is not None and row.path == path and _unwritten(row, found):
             await self._record_demotion(row, location, found)
             return None
         where = locate(path)
         copy = CopyRow(Place.NVME, 0, location, found.stamp.inode, found.stamp.mtime_ns)
-        defect = looking.inspect(location, path, found.stamp.size)
-        free = row is None and file not in named
+        defect = looking.inspect(location, path, found.stamp.size) if closed else None
+        free = row is None and file not in named and not is_spilled(file)
         named.add(file)
         return NewContent(
-            path, where.run, where.step, None, True, found.stamp.size, found.attributes, at, defect, copy,
+            path, where.run, where.step, None, closed, found.stamp.size, found.attributes, at, defect, copy,
             file if free else None, requires=looking.required(location, path, found.stamp.size),
         )  # fmt: skip
 
@@ -239,7 +241,7 @@ class Observer:
 
     async def _object_content(self, row: FileRow, location: str) -> NewContent | None:
         found = looking.find(location)
-        if found is None or found.target is not None or _lies_at(row, location, found):
+        if found is None or found.target is not None or (row.closed and _lies_at(row, location, found)):
             return None
         nvme = row.copies.get(Place.NVME)
         if nvme is not None and nvme.generation != row.generation and not self._leads_to(row, location):

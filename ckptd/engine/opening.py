@@ -58,6 +58,20 @@ class Opening:
             return errno.ENOSPC if isinstance(error, NoRoom) else errno.EIO
         return 0
 
+    def wants_room(self, size: int, seconds: float) -> None:
+        """A writer waits for room in memory: the planner makes some, if it can."""
+        wanted = self._context.wanted
+        wanted[Place.RAM] = wanted.get(Place.RAM, 0) + size
+        self._context.wake()
+
+        async def until_then() -> None:
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                wanted[Place.RAM] -= size
+
+        self._context.spawn(until_then(), "room for a writer")
+
     async def _member(self, volume: Volume, path: str) -> Member:
         row = await self._context.catalog.files.at(volume.name, path)
         if row is not None:

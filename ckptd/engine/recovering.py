@@ -18,6 +18,7 @@ from ckptd.engine.volume import Volume
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import read_origin
 from ckptd.tiers.recover import recover
+from ckptd.tiers.spilled import is_spilled
 
 log = structlog.get_logger()
 
@@ -97,7 +98,7 @@ async def _relink_objects(context: Context, volume: Volume) -> None:
     numbers = sorted(int(name) for name in os.listdir(volume.objects) if name.isdecimal())
     if not numbers:
         return
-    await context.catalog.files.reserve_ids(numbers[-1])
+    await context.catalog.files.reserve_ids(max((number for number in numbers if not is_spilled(number)), default=0))
     rows = {row.id: row for row in await context.catalog.files.all(volume.name)}
     unknown = [number for number in numbers if number not in rows]
     linked = await asyncio.to_thread(_linked, volume) if unknown else set()

@@ -19,14 +19,18 @@ _ASKED_S = 5.0
 
 
 class Served:
-    """`bring` gets the path of each cold file that a job opens, once while it is waited for, and gives an errno or 0."""
+    """`bring` gets the path of each cold file that a job opens, once while it is waited for, and gives an errno or 0. `wants`
+    gets the bytes that a writer waits for, and for how many seconds it will.
+    """
 
     def __init__(
-        self, socket_path: str, bring: Callable[[str], Awaitable[int]], told: Callable[[Serving], None]
-    ) -> None:
+        self, socket_path: str, bring: Callable[[str], Awaitable[int]], told: Callable[[Serving], None],
+        wants: Callable[[int, float], None],
+    ) -> None:  # fmt: skip
         self._path = socket_path
         self._bring = bring
         self._told = told
+        self._wants = wants
         self._connection: socket.socket | None = None
         self._bringing: set[str] = set()
 
@@ -65,6 +69,8 @@ class Served:
             if path not in self._bringing:
                 self._bringing.add(path)
                 group.create_task(self._fetch(path))
+        elif "room" in message:
+            self._wants(int(message["room"]), float(message["seconds"]))
         elif "requests" in message:
             refused = message["passthrough_refused"] or ""
             self._told(Serving(bool(message["passthrough"]), refused, tuple(message["mediated_because"])))

@@ -8,14 +8,19 @@ import os
 from ckptd.fronts.mount import system, wire
 from ckptd.fronts.mount.channel import Request
 from ckptd.fronts.mount.context import Context
+from ckptd.fronts.mount.placing import NeedsRoom
 from ckptd.fronts.mount.setting import Setting
 
 MOST_COPIED = 64 << 20
 """Bytes a COPY_FILE_RANGE: nobody else is served meanwhile (about 10 ms), and callers go on after a short count."""
 
+WRITES_WAIT_S = 30.0
+"""How long a write that goes through the server waits for room, before it fails with ENOSPC."""
+
 
 class Contents:
     def __init__(self, context: Context, setting: Setting, max_write: int) -> None:
+        self._context = context
         self._tree = context.tree
         self._setting = setting
         self._buffer = memoryview(bytearray(max_write))
@@ -31,7 +36,12 @@ class Contents:
         if flags & wire.WRITE_KILL_SUIDGID:
             self._setting.kill_privileges(self._tree.node(request.nodeid))
         data = request.body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
-        return wire.WRITE_OUT.pack(os.pwritev(self._fd(request.nodeid, write=True), [data], offset), 0)
+        try:
+            return wire.WRITE_OUT.pack(os.pwritev(self._fd(request.nodeid, write=True), [data], offset), 0)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and self._context.patient:
+                raise NeedsRoom(size, WRITES_WAIT_S) from None
+            raise
 
     def fsync(self, request: Request) -> bytes:
         _, flags, _ = wire.FSYNC_IN.unpack_from(request.body)

@@ -7,9 +7,11 @@ import os
 from dataclasses import dataclass
 
 from ckptd.fronts.mount import attributes, system
+from ckptd.fronts.mount.ahead import Ahead
 from ckptd.fronts.mount.nodes import COLD, IS_KEPT, Node, Nodes
 from ckptd.fronts.mount.outcomes import Outcomes
 from ckptd.fronts.mount.passthrough import Passthrough
+from ckptd.fronts.mount.placing import Placing
 from ckptd.fronts.mount.tree import Tree
 
 
@@ -27,6 +29,10 @@ class Context:
     nodes: Nodes
     outcomes: Outcomes
     passthrough: Passthrough
+    ahead: Ahead
+    placing: Placing
+    patient: bool = True
+    """The request that is handled may wait for room."""
     acting: tuple[int, int] = (0, 0)
 
     def act_as(self, uid: int, gid: int) -> None:

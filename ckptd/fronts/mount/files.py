@@ -11,11 +11,15 @@ from ckptd.fronts.mount.context import Context
 from ckptd.fronts.mount.looking import Looking
 from ckptd.fronts.mount.making import ABSENT, allow, made_before
 from ckptd.fronts.mount.nodes import COLD, IS_KEPT, WRITABLE, Node
+from ckptd.fronts.mount.placing import MAKE
 from ckptd.fronts.mount.setting import Setting
 
-MAKE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 HANDLE = 0
 """All file handles are 0: what a handle would lead to hangs on the node, which every request names."""
+
+
+NO_ROOM = "no tier had room for it"
+"""Then the server writes, and can wait for room in the middle of a file."""
 
 
 class Files:
@@ -36,9 +40,13 @@ class Files:
         ours = made_before(context, request, dir_fd, name)
         if ours:
             context.nodes.take_back(request.unique)
+        path = self._tree.path_in(request.nodeid, name)
+        promised = context.placing.room_for(path, patient=context.patient)
         context.act_as(request.uid, request.gid)
         self._outcomes.begin(request.op, request.unique, ABSENT)
         try:
+            if promised is None and context.placing.make_below(dir_fd, name, mode & 0o7777, path):
+                return self._create_over(request, name, flags, open_flags)
             fd = os.open(name, MAKE, mode & 0o7777, dir_fd=dir_fd)
         except FileExistsError:
             if flags & os.O_EXCL and not ours:
@@ -48,6 +56,9 @@ class Files:
         node = self._nodes.of(stat, request.nodeid, name, directory=False)
         node.fd = fd
         self._nodes.flag(node, node.flags | WRITABLE)
+        if promised is None:
+            context.passthrough.mediate(node, NO_ROOM)
+        context.ahead.begin(node, path, promised or 0)
         opened = self._count(node, fd)
         self._nodes.give(node, request.unique)
         return attributes.entry(node.id, stat, context.number(stat)) + opened
@@ -65,11 +76,19 @@ class Files:
             self._context.need(node)
         # Opened before the journal is begun: it may be told to wait (a lease, a fetch), and a request that waits is not begun.
         self._descriptor(node, flags)
+        if flags & (os.O_ACCMODE | os.O_TRUNC) and node.target is None:
+            self._follow(node, rewritten=bool(flags & os.O_TRUNC))
         self._outcomes.begin(request.op, request.unique, ABSENT)
         return self._open(node, flags, open_flags)
 
     def _descriptor(self, node: Node, flags: int) -> int:
         return self._tree.opened(node, write=bool(flags & (os.O_ACCMODE | os.O_TRUNC)))
+
+    def _follow(self, node: Node, *, rewritten: bool) -> None:
+        """What a writer makes of a file that is there already, in memory."""
+        if not self._context.ahead.follows(node) and not node.flags & IS_KEPT:
+            path = self._tree.path(node)
+            self._context.ahead.begin(node, path, self._context.placing.more_for(path, node.fd) if rewritten else 0)
 
     def _open(self, node: Node, flags: int, open_flags: int) -> bytes:
         fd = self._descriptor(node, flags)
@@ -78,9 +97,10 @@ class Files:
                 if open_flags & wire.OPEN_KILL_SUIDGID:
                     self._setting.kill_privileges(node)
                 os.ftruncate(fd, 0)
+                self._context.ahead.truncated(node, 0)
             except OSError:
                 if not node.opens:
-                    self._tree.close(node)
+                    self.last_close(node)
                 raise
         return self._count(node, fd)
 
@@ -102,6 +122,8 @@ class Files:
         return b""
 
     def last_close(self, node: Node) -> None:
+        if node.flags & WRITABLE:
+            self._context.ahead.end(node)
         self._context.passthrough.close(node)
         self._tree.close(node)
         if node.flags & IS_KEPT:
@@ -118,6 +140,8 @@ class Files:
             if node.opens:
                 with contextlib.suppress(OSError):
                     self._tree.opened(node)
+                    if node.flags & WRITABLE and node.target is None:
+                        self._follow(node, rewritten=False)
             elif node.backing or node.flags & (IS_KEPT | WRITABLE):
                 self.last_close(node)
         self._context.passthrough.take_over()

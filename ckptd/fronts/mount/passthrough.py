@@ -44,13 +44,17 @@ class Passthrough:
         if not node.backing and not node.flags & MEDIATED:
             reason = self.refused or self._register(node, fd)
             if reason is not None:
-                self.modes.reasons[reason] = self.modes.reasons.get(reason, 0) + 1
-                self._nodes.flag(node, node.flags | MEDIATED)
+                self.mediate(node, reason)
         if node.backing:
             self.modes.passthrough += 1
             return wire.FOPEN_PASSTHROUGH, node.backing
         self.modes.mediated += 1
         return 0, 0
+
+    def mediate(self, node: Node, reason: str) -> None:
+        """Until its last close the file's bytes go through the server. Not for one that is open."""
+        self.modes.reasons[reason] = self.modes.reasons.get(reason, 0) + 1
+        self._nodes.flag(node, node.flags | MEDIATED)
 
     def _register(self, node: Node, fd: int) -> str | None:
         # A mutable buffer: with bytes, ioctl returns their copy instead of the id.

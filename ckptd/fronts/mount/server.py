@@ -7,6 +7,7 @@ waits for us.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -18,17 +19,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptd.fronts.mount import wire
+from ckptd.fronts.mount.ahead import Ahead
 from ckptd.fronts.mount.channel import Channel, Request, Unmounted
 from ckptd.fronts.mount.contents import Contents
 from ckptd.fronts.mount.context import Context, Fetching
 from ckptd.fronts.mount.control import Control, Controls
 from ckptd.fronts.mount.directories import Directories
+from ckptd.fronts.mount.expected import Expected
 from ckptd.fronts.mount.files import Files
 from ckptd.fronts.mount.looking import Looking
 from ckptd.fronts.mount.making import Making
 from ckptd.fronts.mount.negotiation import MAX_WRITE, negotiate
 from ckptd.fronts.mount.outcomes import Outcomes
 from ckptd.fronts.mount.passthrough import Passthrough
+from ckptd.fronts.mount.placing import NeedsRoom, Placing
 from ckptd.fronts.mount.removing import Removing
 from ckptd.fronts.mount.setting import Setting
 from ckptd.fronts.mount.state import JOURNAL_AT, State
@@ -64,7 +68,10 @@ class Server:
         tree = Tree(self._state, backing, objects)
         self._outcomes = Outcomes(self._state.map, JOURNAL_AT)
         self._passthrough = Passthrough(fuse_fd, self._state, tree.nodes, self._refused())
-        self._context = Context(tree, tree.nodes, self._outcomes, self._passthrough)
+        self._expected = Expected()
+        self._ahead = Ahead(tree, self._expected)
+        placing = Placing(tree, self._ahead, self._expected)
+        self._context = Context(tree, tree.nodes, self._outcomes, self._passthrough, self._ahead, placing)
         self._waiting = Waiting()
         self._request = Request()
         self._requests = 0
@@ -127,6 +134,7 @@ class Server:
         os.umask(0)  # modes come with the caller's applied
         os.set_blocking(self._channel.fd, False)
         threading.Thread(target=self._send, daemon=True, name="invalidations").start()
+        threading.Thread(target=self._learn, daemon=True, name="sizes").start()
         if self._state.fresh:
             self._context.tree.sweep()
         else:
@@ -143,22 +151,31 @@ class Server:
             return
 
     def _turn(self, poller: select.poll) -> bool:
-        for fd, _ in poller.poll(self._waiting.timeout_ms()):
+        for fd, _ in poller.poll(self._patience_ms()):
             if fd == self._channel.fd:
                 self._read()
             elif not self._controls.readable(fd, self, poller):
                 return False
         for message in self._waiting.due():
             self._handle(message)
+        for message, until in self._waiting.due_for_room():
+            self._handle(message, until)
+        self._ahead.look()
         return True
+
+    def _patience_ms(self) -> int | None:
+        waits = [ms for ms in (self._waiting.timeout_ms(), self._ahead.timeout_ms()) if ms is not None]
+        return min(waits) if waits else None
 
     def _read(self) -> None:
         message = self._channel.read()
         if message is not None:
             self._handle(message)
 
-    def _handle(self, message: memoryview) -> None:
+    def _handle(self, message: memoryview, until: float | None = None) -> None:
+        """`until`: it has waited for room, and may do so until then."""
         request = self._request
+        self._context.patient = until is None or time.monotonic() < until
         request.fill(message)
         self._requests += 1
         try:
@@ -171,6 +188,8 @@ class Server:
             answer = handler(request)
         except Fetching as wanted:
             self._fetch(wanted.path, message)
+        except NeedsRoom as wanted:
+            self._wait_for_room(wanted, message, until)
         except BlockingIOError:
             self._waiting.for_lease(request, message)
         except OSError as error:
@@ -220,6 +239,14 @@ class Server:
         if self._waiting.for_file(path, self._request, message) and self._fetcher is not None:
             self._fetcher.send({"fetch": os.fsdecode(path)})
 
+    def _wait_for_room(self, wanted: NeedsRoom, message: memoryview, until: float | None) -> None:
+        self._outcomes.open = False
+        if until is None:
+            until = time.monotonic() + wanted.patience_s
+            if self._fetcher is not None:
+                self._fetcher.send({"room": wanted.size, "seconds": wanted.patience_s})
+        self._waiting.for_room(self._request, message, until)
+
     def fetched(self, path: bytes, error: int) -> None:
         """A fetch has ended, with 0 or an errno: whoever waited for it goes on."""
         for message in self._waiting.arrived(path):
@@ -265,6 +292,7 @@ class Server:
             "requests": self._requests,
             "resent": self._resent,
             "waiting": len(self._waiting),
+            "spilled": self._context.placing.spilled,
             "time": time.time(),
         }
 
@@ -284,6 +312,10 @@ class Server:
     def _send(self) -> None:
         while True:
             self._sent.get()()
+
+    def _learn(self) -> None:
+        with contextlib.suppress(OSError):
+            self._expected.learn(self._context.tree.sizes())
 
 
 def _not_a_terminal(_request: Request) -> Answer:

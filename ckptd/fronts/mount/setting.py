@@ -52,6 +52,7 @@ class Setting:
             if not privileges:
                 self.kill_privileges(node)
             os.ftruncate(fd, size)
+            self._context.ahead.truncated(node, size)
         finally:
             if not node.opens:
                 self._tree.close(node)

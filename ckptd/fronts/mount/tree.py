@@ -31,7 +31,7 @@ class Tree:
         self.home = stat.st_dev
         self.nodes = Nodes(state, stat)
         self.nodes.root.fd = self.root_fd
-        self._objects = None if objects is None else objects.rstrip(b"/") + b"/"
+        self.objects = None if objects is None else objects.rstrip(b"/") + b"/"
         self._kept_fd = -1
         self._room = _raise_limit() - RESERVED
         self._directories: dict[Node, None] = {}
@@ -108,9 +108,9 @@ class Tree:
         return stat, None
 
     def _is_object(self, target: bytes) -> bool:
-        if self._objects is None or not target.startswith(self._objects):
+        if self.objects is None or not target.startswith(self.objects):
             return False
-        last = target[len(self._objects) :]
+        last = target[len(self.objects) :]
         return bool(last) and b"/" not in last
 
     def is_ours(self, target: bytes) -> bool:
@@ -158,6 +158,23 @@ class Tree:
             node = self.node(node.parent)
         return b"/".join(reversed(parts))
 
+    def path_in(self, parent: int, name: bytes) -> bytes:
+        return name if parent == 1 else self.path(self.node(parent)) + b"/" + name
+
+    def sizes(self) -> list[tuple[bytes, int]]:
+        """Paths and sizes of all files, the youngest first, cold and demoted ones too. Takes a while; runs beside the loop."""
+        found = []
+        for folder, directories, names, fd in os.fwalk(b".", dir_fd=self.root_fd):
+            if folder == b".":
+                directories[:] = [name for name in directories if not name.startswith(PRIVATE)]
+            for name in names:
+                with contextlib.suppress(OSError):
+                    stat, _ = self.look(fd, name)
+                    if modes.S_ISREG(stat.st_mode):
+                        found.append((stat.st_mtime_ns, os.path.normpath(folder + b"/" + name), stat.st_size))
+        found.sort(reverse=True)
+        return [(path, size) for _, path, size in found]
+
     # ---- descriptors of open files
 
     def opened(self, node: Node, *, write: bool = False) -> int:
@@ -170,7 +187,7 @@ class Tree:
         if not node.ino:
             raise OSError(errno.ESTALE, "gone")
         write = write or bool(node.flags & WRITABLE)
-        if node.target is None and self._objects is not None and not node.flags & IS_KEPT:
+        if node.target is None and self.objects is not None and not node.flags & IS_KEPT:
             self._found(node)  # it may have been demoted, and this server may be a new one
         flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = self._open_checked(node, flags)

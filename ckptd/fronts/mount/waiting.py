@@ -1,4 +1,7 @@
-"""Requests that wait, for a cold file or for a lease of the daemon to end. Each is kept as it came and handled again."""
+"""Requests that wait: for a cold file, for a lease of the daemon to end, for room in a tier.
+
+Each is kept as it came and handled again.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,22 @@ LEASE_MS = 2
 """How often a file is tried on which the daemon has a lease. It holds one while it exchanges a name, which is quick."""
 
 
+ROOM_MS = 20
+"""How often it is looked whether there is room by now."""
+
+
 class Waiting:
     def __init__(self) -> None:
         self._files: dict[bytes, dict[int, bytes]] = {}
         """By path: messages by their unique id."""
         self._leases: dict[int, bytes] = {}
         self._try_at = 0.0
+        self._room: dict[int, tuple[bytes, float]] = {}
+        """Messages, and until when each waits."""
+        self._look_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._leases) + sum(map(len, self._files.values()))
+        return len(self._leases) + len(self._room) + sum(map(len, self._files.values()))
 
     def for_file(self, path: bytes, request: Request, message: memoryview) -> bool:
         """True for the first who waits for this file."""
@@ -34,12 +44,19 @@ class Waiting:
         self._leases[request.unique] = bytes(message)
         self._try_at = time.monotonic() + LEASE_MS / 1000
 
+    def for_room(self, request: Request, message: memoryview, until: float) -> None:
+        """`until`: by the monotonic clock; then it is to be handled in another way."""
+        self._look_at = time.monotonic() + ROOM_MS / 1000
+        self._room[request.unique] = bytes(message), until
+
     def arrived(self, path: bytes) -> Iterator[memoryview]:
         for message in self._files.pop(path, {}).values():
             yield memoryview(message)
 
     def timeout_ms(self) -> int | None:
-        return LEASE_MS if self._leases else None
+        if self._leases:
+            return LEASE_MS
+        return ROOM_MS if self._room else None
 
     def due(self) -> list[memoryview]:
         if not self._leases or time.monotonic() < self._try_at:
@@ -48,8 +65,17 @@ class Waiting:
         self._leases.clear()
         return messages
 
+    def due_for_room(self) -> list[tuple[memoryview, float]]:
+        """Messages to be tried again, and until when each may wait."""
+        if not self._room or time.monotonic() < self._look_at:
+            return []
+        messages = [(memoryview(message), until) for message, until in self._room.values()]
+        self._room.clear()
+        return messages
+
     def withdraw(self, unique: int) -> memoryview | None:
         for waiting in (self._leases, *self._files.values()):
             if (message := waiting.pop(unique, None)) is not None:
                 return memoryview(message)
-        return None
+        waited = self._room.pop(unique, None)
+        return None if waited is None else memoryview(waited[0])
