@@ -221,7 +221,7 @@ class VolumeSettings(_Section):
     front: FrontName = Field(
         default="auto",
         description="How the job meets the volume: `watch` (a plain directory), `mount` (FUSE with passthrough), `auto`: "
-        "`watch`; `status` says whether a mount could be had.",
+        "`mount` as root on Linux 6.9 or newer, else `watch`; `status` says why.",
     )
     options: dict[str, str] = Field(
         default_factory=dict,

@@ -21,7 +21,7 @@ class Choice:
 
 
 def choose(settings: Settings) -> Mapping[str, Choice]:
-    """By volume name. `auto` watches, and says whether a mount could be had. Raises ConfigError for `mount` that cannot be."""
+    """By volume name. `auto` mounts where the kernel moves the bytes, else watches. Raises ConfigError for `mount` that cannot be."""
     return {volume.name: _choice(volume, settings) for volume in settings.volumes}
 
 
@@ -35,8 +35,8 @@ def _choice(volume: VolumeSettings, settings: Settings) -> Choice:
         if reason:
             raise ConfigError(f"volume {volume.name} cannot be mounted: {reason}", hint=hint)
         return Choice("mount", possible.slow_here())
-    # Until a full tier makes a mount's writers wait as it does those of a plain directory.
-    return Choice("watch", reason or "a mount is made where it is asked for: --front mount")
+    reason = reason or possible.slow_here()
+    return Choice("watch", reason) if reason else Choice("mount", "")
 
 
 def _no_ram(settings: Settings) -> str:
