@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.domain.errors import CkptdError, Conflict, NotKnown
@@ -18,15 +19,28 @@ from ckptd.manifest import ManifestEntry
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import dress, write_origin
 
+OnPart = Callable[[str, int, int], None]
+"""Gets the private file, offset and length of each part that is there and was checked, before the whole is."""
+
 
 def _nothing(_: int) -> None: ...
+
+
+def _nobody(_staged: str, _offset: int, _length: int) -> None: ...
 
 
 class Hydrating:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def entry(self, volume: Volume, entry: ManifestEntry, to: Place, on_bytes: Callable[[int], None]) -> None:
+    async def entry(
+        self,
+        volume: Volume,
+        entry: ManifestEntry,
+        to: Place,
+        on_bytes: Callable[[int], None],
+        on_part: OnPart = _nobody,
+    ) -> None:
         """Makes a file hot that only a manifest describes."""
         if entry.link is not None:
             if not adopting.link(volume, entry):
@@ -39,9 +53,11 @@ class Hydrating:
         row = await self._context.catalog.files.at(volume.name, entry.path)
         if row is None:
             row = await adopting.adopt(self._context.catalog, volume, entry, self._context.clock())
-        await self.file(row, to, on_bytes)
+        await self.file(row, to, on_bytes, on_part)
 
-    async def file(self, row: FileRow, to: Place, on_bytes: Callable[[int], None] = _nothing) -> None:
+    async def file(
+        self, row: FileRow, to: Place, on_bytes: Callable[[int], None] = _nothing, on_part: OnPart = _nobody
+    ) -> None:
         """Makes a file hot in tier `to`. Raises RemoteError, IntegrityError, NoRoom, Conflict."""
         context = self._context
         async with context.claimed([row.id], moving_to=to, size=row.size):
@@ -53,7 +69,7 @@ class Hydrating:
                 on_bytes(row.size)
                 return
             staged = context.tiers[to].staged(f"{row.id}-{row.generation}")
-            await self._fill(volume, now, local, staged, on_bytes)
+            await self._fill(volume, now, local, staged, on_bytes, partial(on_part, staged))
             if to is volume.home:
                 placing = self._place_home(volume, now, staged, local)
             else:
@@ -61,23 +77,27 @@ class Hydrating:
             await context.to_the_end(placing, f"place {row.id}")
 
     async def _fill(
-        self, volume: Volume, row: FileRow, local: CopyRow | None, staged: str, on_bytes: Callable[[int], None]
-    ) -> None:
+        self, volume: Volume, row: FileRow, local: CopyRow | None, staged: str, on_bytes: Callable[[int], None],
+        on_part: Callable[[int, int], None],
+    ) -> None:  # fmt: skip
         if local is None:
-            await self._download(volume, row, staged, on_bytes)
+            await self._download(volume, row, staged, on_bytes, on_part)
             return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(staged)  # of an attempt that was killed
         stamp = row.stamp(local)
         await self._context.transfers.copy(local.location, stamp, staged, expect=row.checksums, on_bytes=on_bytes)
 
-    async def _download(self, volume: Volume, row: FileRow, staged: str, on_bytes: Callable[[int], None]) -> None:
+    async def _download(
+        self, volume: Volume, row: FileRow, staged: str, on_bytes: Callable[[int], None],
+        on_part: Callable[[int, int], None],
+    ) -> None:  # fmt: skip
         remote = row.copy(Place.REMOTE)
         if remote is None or row.checksums is None:
             raise NotKnown(f"no copy is left of {row.path}", hint="ckptctl ls shows what is restorable")
         await self._context.transfers.download(
             volume.remote, remote.location, staged, checksums=row.checksums,
-            journal_key=f"down/{row.id}/{row.generation}", on_bytes=on_bytes,
+            journal_key=f"down/{row.id}/{row.generation}", on_bytes=on_bytes, on_part=on_part,
         )  # fmt: skip
 
     async def _place_home(self, volume: Volume, row: FileRow, staged: str, local: CopyRow | None) -> None:

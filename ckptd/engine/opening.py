@@ -12,6 +12,7 @@ from ckptd.domain.errors import CkptdError, NoRoom, NotKnown
 from ckptd.domain.model import Place
 from ckptd.engine.context import Context
 from ckptd.engine.doubting import Member
+from ckptd.engine.hydrating import OnPart
 from ckptd.engine.known import UnitKey
 from ckptd.engine.prefetching import Prefetching
 from ckptd.engine.volume import Volume
@@ -40,12 +41,12 @@ class Opening:
         self._kept: dict[UnitKey, _Kept] = {}
         """Checkpoints that are pinned because they were opened; the longest ago first."""
 
-    async def bring(self, volume: Volume, path: str) -> int:
+    async def bring(self, volume: Volume, path: str, on_part: OnPart) -> int:
         """Returns 0 when the file is in its place, else the errno that `open` is to give. Never raises."""
         try:
             member = await self._member(volume, path)
             await self._keep(volume, path, member.size)
-            await self._prefetching.bring(volume, member)
+            await self._prefetching.bring(volume, member, on_part)
         except CkptdError as error:
             await self._context.event(
                 "error", "open.failed", f"{path} cannot be fetched: {error.message}",

@@ -14,7 +14,7 @@ from ckptd.domain.names import CheckpointId, path_of
 from ckptd.engine.context import Context
 from ckptd.engine.doubting import Doubting, Member
 from ckptd.engine.following import bring_pointers
-from ckptd.engine.hydrating import Hydrating
+from ckptd.engine.hydrating import Hydrating, OnPart
 from ckptd.engine.mending import absent
 from ckptd.engine.moving import Moving
 from ckptd.engine.operations import Progress
@@ -185,7 +185,7 @@ class Prefetching:
         self._retention.remove_empty_directories(list(found.values()))
 
     async def _fetch(
-        self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress | None
+        self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress | None, *more: OnPart
     ) -> list[tuple[Member, CkptdError]]:
         """Returns those whose bytes are gone or not what they should be."""
         place = await self._room(volume, to, sum(m.size for m in missing))
@@ -195,9 +195,9 @@ class Prefetching:
         async def one(member: Member) -> None:
             try:
                 if isinstance(member, ManifestEntry):
-                    await self._hydrating.entry(volume, member, place, arrived)
+                    await self._hydrating.entry(volume, member, place, arrived, *more)
                 else:
-                    await self._hydrating.file(member, place, arrived)
+                    await self._hydrating.file(member, place, arrived, *more)
             except CkptdError as error:
                 if not absent(error):
                     raise
@@ -206,10 +206,10 @@ class Prefetching:
         await side_by_side(missing, one, _FILES_AT_A_TIME)
         return doubts
 
-    async def bring(self, volume: Volume, member: Member) -> None:
+    async def bring(self, volume: Volume, member: Member, on_part: OnPart) -> None:
         """One file that is asked for now. Raises as `prefetch` does."""
         for _ in range(_TRIES):
-            if not (doubts := await self._fetch(volume, [member], Place.RAM, None)):
+            if not (doubts := await self._fetch(volume, [member], Place.RAM, None, on_part)):
                 return
             where = locate(member.path)
             unit = self._reconciler.view.unit(volume.name, where.run, where.step)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from ckptd.engine.hydrating import OnPart
 from ckptd.engine.volume import Serving
 
 _LONGEST = 1 << 16
@@ -24,7 +25,7 @@ class Served:
     """
 
     def __init__(
-        self, socket_path: str, bring: Callable[[str], Awaitable[int]], told: Callable[[Serving], None],
+        self, socket_path: str, bring: Callable[[str, OnPart], Awaitable[int]], told: Callable[[Serving], None],
         wants: Callable[[int, float], None],
     ) -> None:  # fmt: skip
         self._path = socket_path
@@ -68,16 +69,20 @@ class Served:
             path = message["fetch"]
             if path not in self._bringing:
                 self._bringing.add(path)
-                group.create_task(self._fetch(path))
+                group.create_task(self._fetch(group, path))
         elif "room" in message:
             self._wants(int(message["room"]), float(message["seconds"]))
         elif "requests" in message:
             refused = message["passthrough_refused"] or ""
             self._told(Serving(bool(message["passthrough"]), refused, tuple(message["mediated_because"])))
 
-    async def _fetch(self, path: str) -> None:
+    async def _fetch(self, group: asyncio.TaskGroup, path: str) -> None:
+        def arrived(staged: str, offset: int, length: int) -> None:
+            part = {"op": "part", "path": path, "staged": staged, "offset": offset, "length": length}
+            group.create_task(self._send(part))
+
         try:
-            error = await self._bring(path)
+            error = await self._bring(path, arrived)
         finally:
             self._bringing.discard(path)
         await self._send({"op": "fetched", "path": path, "errno": error})

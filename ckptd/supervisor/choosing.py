@@ -21,7 +21,7 @@ class Choice:
 
 
 def choose(settings: Settings) -> Mapping[str, Choice]:
-    """By volume name. `auto` mounts where the kernel moves the bytes, else watches. Raises ConfigError for `mount` that cannot be."""
+    """By volume name. `auto` mounts where the kernel moves the bytes, else watches. Raises ConfigError where it cannot be."""
     return {volume.name: _choice(volume, settings) for volume in settings.volumes}
 
 

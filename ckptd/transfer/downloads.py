@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class DownloadJob:
     checksums: Checksums
     turn: Turn
     progress: Progress
+    on_part: Callable[[int, int], None]
+    """Offset and length of each part that is in the staged file and was checked."""
 
     def crc_of(self, part: Part) -> int:
         return self.checksums.parts[part.number - 1]
@@ -76,11 +79,15 @@ class Downloads:
         good = await self._begun(job, staged, journal_key)
         parts = job.all_parts()
         job.progress.known(sum(part.length for part in parts if part.number in good))
+        for part in parts:
+            if part.number in good:
+                job.on_part(part.offset, part.length)
 
         async def fetch(part: Part) -> None:
             crc = job.crc_of(part)
             call = calls.ReadPart(job.remote, job.key, staged, part.number, part.offset, part.length, crc)
             await self._ask_for(job, call)
+            job.on_part(part.offset, part.length)
             await self._journal.part_done(journal_key, PartDone(part.number, part.length, "", crc))
 
         await side_by_side((part for part in parts if part.number not in good), fetch, self._width)

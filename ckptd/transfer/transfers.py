@@ -193,16 +193,18 @@ class Transfers:
         checksums: Checksums,
         journal_key: str,
         on_bytes: Callable[[int], None] = _ignore,
+        on_part: Callable[[int, int], None] = lambda _offset, _length: None,
         priority: int = DOWNLOAD_PRIORITY,
     ) -> None:
-        """The object into the new file `staged` (mode 0600), every part checked, flushed to its disk.
+        """The object into the new file `staged` (mode 0600), every part checked, flushed to its disk. `on_part` gets offset and
+        length of each part that is there, if there are several.
 
         After RemoteError(retryable=True) or a cancellation the file stays for the same call to go on with; after any
         other error it is gone. Raises NoRoom before the first byte moves, IntegrityError, RemoteError.
         """
         with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
             turn = Turn(priority, self._slots.ticket(), remote.name)
-            job = DownloadJob(remote, key, checksums, turn, progress)
+            job = DownloadJob(remote, key, checksums, turn, progress, on_part)
             await self._downloads.run(job, staged, journal_key)
 
     async def verify_remote(
@@ -211,7 +213,9 @@ class Transfers:
         """Reads every byte back. IntegrityError names key and part; also when the object is gone or of another size."""
         with spoken(_object(remote, key)), Progress(checksums.size, on_bytes, self._down, self._queue) as progress:
             turn = Turn(VERIFY_PRIORITY, self._slots.ticket(), remote.name)
-            await self._downloads.verify(DownloadJob(remote, key, checksums, turn, progress))
+            await self._downloads.verify(
+                DownloadJob(remote, key, checksums, turn, progress, lambda _offset, _length: None)
+            )
 
     async def check_remote_part(self, remote: Remote, key: str, checksums: Checksums, part: Part) -> None:
         """Reads one part back, behind everything else. IntegrityError when it has other bytes or is gone, RemoteError."""

@@ -7,7 +7,8 @@ import os
 
 from ckptd.fronts.mount import system, wire
 from ckptd.fronts.mount.channel import Request
-from ckptd.fronts.mount.context import Context
+from ckptd.fronts.mount.context import Context, Fetching
+from ckptd.fronts.mount.nodes import COLD, Node
 from ckptd.fronts.mount.placing import NeedsRoom
 from ckptd.fronts.mount.setting import Setting
 
@@ -28,7 +29,19 @@ class Contents:
     def read(self, request: Request) -> memoryview:
         _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(request.body)
         into = self._buffer[:size]
-        return into[: os.preadv(self._fd(request.nodeid), [into], offset)]
+        node = self._tree.node(request.nodeid)
+        fd = self._cold(node, offset, size) if node.flags & COLD else self._tree.opened(node)
+        return into[: os.preadv(fd, [into], offset)]
+
+    def _cold(self, node: Node, offset: int, size: int) -> int:
+        """Of a file that is still being fetched. Raises Fetching until the bytes that are wanted are here."""
+        if self._context.settle(node):
+            return self._tree.opened(node)
+        path = self._tree.path(node)
+        stream = self._context.streams.get(path)
+        if stream is None or not stream.has(offset, min(size, self._tree.status(node).st_size - offset)):
+            raise Fetching(path)
+        return stream.fd
 
     def write(self, request: Request) -> bytes:
         """At an offset that the kernel has determined, also for O_APPEND: doing it twice is doing it once."""
@@ -67,4 +80,7 @@ class Contents:
         return wire.WRITE_OUT.pack(os.copy_file_range(source, target, min(length, MOST_COPIED), off_in, off_out), 0)
 
     def _fd(self, id: int, *, write: bool = False) -> int:
-        return self._tree.opened(self._tree.node(id), write=write)
+        node = self._tree.node(id)
+        if node.flags & COLD:
+            self._context.need(node)
+        return self._tree.opened(node, write=write)

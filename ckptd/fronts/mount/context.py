@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ckptd.fronts.mount import attributes, system
@@ -12,6 +13,7 @@ from ckptd.fronts.mount.nodes import COLD, IS_KEPT, Node, Nodes
 from ckptd.fronts.mount.outcomes import Outcomes
 from ckptd.fronts.mount.passthrough import Passthrough
 from ckptd.fronts.mount.placing import Placing
+from ckptd.fronts.mount.streams import Streams
 from ckptd.fronts.mount.tree import Tree
 
 
@@ -31,6 +33,9 @@ class Context:
     passthrough: Passthrough
     ahead: Ahead
     placing: Placing
+    streams: Streams
+    want: Callable[[bytes], None] = lambda _: None
+    """Has a cold file fetched, though no request waits for it."""
     patient: bool = True
     """The request that is handled may wait for room."""
     acting: tuple[int, int] = (0, 0)

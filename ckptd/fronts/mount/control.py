@@ -3,6 +3,7 @@
     {"op": "status"}                    -> what Server.status tells
     {"op": "invalidate", "paths": [..]} -> {"ok": true}; paths relative to the volume, as os.fsdecode gives them
     {"op": "fetcher"}                   -> {"ok": true}; from here on cold files are asked for here: {"fetch": path}
+    {"op": "part", "path", "staged", "offset", "length"}  (no answer) checked bytes of a file that is being fetched, in `staged`
     {"op": "fetched", "path", "errno"}  (no answer) a fetch has ended; 0: the file is in its place
     {"op": "stop"}                      -> {"ok": true}, and the server ends; the mount stays for the next one
 
@@ -30,6 +31,8 @@ class Served(Protocol):
     def invalidate(self, path: bytes) -> None: ...
 
     def fetched(self, path: bytes, error: int) -> None: ...
+
+    def partly(self, path: bytes, staged: bytes, offset: int, length: int) -> None: ...
 
     def fetcher(self, control: Control) -> None: ...
 
@@ -68,6 +71,10 @@ class Control:
             return server.status()
         if op == "fetched":
             server.fetched(os.fsencode(message["path"]), int(message["errno"]))
+            return None
+        if op == "part":
+            path, staged = os.fsencode(message["path"]), os.fsencode(message["staged"])
+            server.partly(path, staged, int(message["offset"]), int(message["length"]))
             return None
         if op == "invalidate":
             for path in message["paths"]:

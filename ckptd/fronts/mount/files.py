@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ckptd.fronts.mount import attributes, wire
+from ckptd.fronts.mount import attributes, streams, wire
 from ckptd.fronts.mount.channel import Request
-from ckptd.fronts.mount.context import Context
+from ckptd.fronts.mount.context import Context, Fetching
 from ckptd.fronts.mount.looking import Looking
 from ckptd.fronts.mount.making import ABSENT, allow, made_before
 from ckptd.fronts.mount.nodes import COLD, IS_KEPT, WRITABLE, Node
@@ -72,14 +72,26 @@ class Files:
     def open(self, request: Request) -> bytes:
         flags, open_flags = wire.OPEN_IN.unpack_from(request.body)
         node = self._tree.node(request.nodeid)
-        if node.flags & COLD:
-            self._context.need(node)
+        if node.flags & COLD and not self._context.settle(node):
+            return self._open_cold(request, node, flags)
         # Opened before the journal is begun: it may be told to wait (a lease, a fetch), and a request that waits is not begun.
         self._descriptor(node, flags)
         if flags & (os.O_ACCMODE | os.O_TRUNC) and node.target is None:
             self._follow(node, rewritten=bool(flags & os.O_TRUNC))
         self._outcomes.begin(request.op, request.unique, ABSENT)
         return self._open(node, flags, open_flags)
+
+    def _open_cold(self, request: Request, node: Node, flags: int) -> bytes:
+        """Who only reads a large file need not wait for all of it."""
+        path = self._tree.path(node)
+        size = self._tree.status(node).st_size
+        if flags & (os.O_ACCMODE | os.O_TRUNC) or size < streams.LEAST:
+            raise Fetching(path)
+        self._context.want(path)
+        self._outcomes.begin(request.op, request.unique, ABSENT)
+        if not node.opens:
+            self._context.passthrough.mediate(node, "it was opened before all of it was here")
+        return self._count(node, -1)
 
     def _descriptor(self, node: Node, flags: int) -> int:
         return self._tree.opened(node, write=bool(flags & (os.O_ACCMODE | os.O_TRUNC)))

@@ -31,8 +31,9 @@ class Removing:
         stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         if modes.S_ISDIR(stat.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory")
-        self._outcomes.begin(request.op, request.unique, Names(source=stat.st_ino))
         node = self._nodes.by_identity.get((stat.st_ino, stat.st_dev))
+        self._whole(node)
+        self._outcomes.begin(request.op, request.unique, Names(source=stat.st_ino))
         self._before_loss(node, request.nodeid, dir_fd, name)
         os.unlink(name, dir_fd=dir_fd)
         self._after_loss(node, stat)
@@ -57,6 +58,11 @@ class Removing:
     def _gone_before(self, request: Request, dir_fd: int, name: bytes) -> bool:
         before = self._outcomes.begun(request.unique) if request.resent else None
         return before is not None and happened(request.op, before, Names(source=inode(dir_fd, name)))
+
+    def _whole(self, node: Node | None) -> None:
+        """A file that somebody reads while it is being fetched loses its name when it is here."""
+        if node is not None and node.opens:
+            self._context.need(node)
 
     def _before_loss(self, node: Node | None, parent: int, dir_fd: int, name: bytes) -> None:
         if node is not None and node.opens and node.name == name and node.parent == parent:
@@ -97,6 +103,8 @@ class Removing:
             # The remote has it by its name. Whoever wants it under another one copies it (mv does), which fetches it.
             raise OSError(errno.EXDEV, "only in the remote")
         over = self._standing(target_fd, target)
+        if over is not None:
+            self._whole(over[1])
         names = Names(moved[0].st_ino, 0 if over is None else over[0].st_ino)
         self._outcomes.begin(request.op, request.unique, names)
         if over is not None and not exchange and names.source != names.target and flags == 0:

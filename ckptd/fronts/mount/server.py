@@ -36,6 +36,7 @@ from ckptd.fronts.mount.placing import NeedsRoom, Placing
 from ckptd.fronts.mount.removing import Removing
 from ckptd.fronts.mount.setting import Setting
 from ckptd.fronts.mount.state import JOURNAL_AT, State
+from ckptd.fronts.mount.streams import Streams
 from ckptd.fronts.mount.tree import Tree
 from ckptd.fronts.mount.waiting import Waiting
 from ckptd.fronts.mount.xattrs import Xattrs
@@ -71,7 +72,10 @@ class Server:
         self._expected = Expected()
         self._ahead = Ahead(tree, self._expected)
         placing = Placing(tree, self._ahead, self._expected)
-        self._context = Context(tree, tree.nodes, self._outcomes, self._passthrough, self._ahead, placing)
+        self._streams = Streams()
+        self._context = Context(
+            tree, tree.nodes, self._outcomes, self._passthrough, self._ahead, placing, self._streams, self._want
+        )
         self._waiting = Waiting()
         self._request = Request()
         self._requests = 0
@@ -236,7 +240,11 @@ class Server:
 
     def _fetch(self, path: bytes, message: memoryview) -> None:
         self._outcomes.open = False
-        if self._waiting.for_file(path, self._request, message) and self._fetcher is not None:
+        self._want(path)
+        self._waiting.for_file(path, self._request, message)
+
+    def _want(self, path: bytes) -> None:
+        if self._waiting.want(path) and self._fetcher is not None:
             self._fetcher.send({"fetch": os.fsdecode(path)})
 
     def _wait_for_room(self, wanted: NeedsRoom, message: memoryview, until: float | None) -> None:
@@ -249,12 +257,22 @@ class Server:
 
     def fetched(self, path: bytes, error: int) -> None:
         """A fetch has ended, with 0 or an errno: whoever waited for it goes on."""
+        self._streams.end(path)
         for message in self._waiting.arrived(path):
             if error:
                 self._request.fill(message)
                 self._channel.refuse(self._request, error)
             else:
                 self._handle(message)
+
+    def partly(self, path: bytes, staged: bytes, offset: int, length: int) -> None:
+        """Bytes of a file that is being fetched have come."""
+        if not self._waiting.wants(path):
+            return
+        with contextlib.suppress(OSError):  # it has its name by now
+            self._streams.part(path, staged, offset, length)
+        for message in self._waiting.partly(path):
+            self._handle(message)
 
     def _interrupt(self, request: Request) -> None:
         """Ctrl-C on a call that waits for a fetch. The fetch goes on. INTERRUPT itself is not answered."""

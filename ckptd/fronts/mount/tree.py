@@ -13,7 +13,7 @@ import resource
 import stat as modes
 
 from ckptd.fronts.mount import attributes
-from ckptd.fronts.mount.nodes import IS_KEPT, KEPT, PRIVATE, WRITABLE, Node, Nodes
+from ckptd.fronts.mount.nodes import COLD, IS_KEPT, KEPT, PRIVATE, WRITABLE, Node, Nodes
 from ckptd.fronts.mount.state import State
 from ckptd.tiers import stub
 
@@ -135,7 +135,7 @@ class Tree:
         """What stat(2) says of a node, wherever it is now. Raises ESTALE."""
         if node.fd >= 0:
             return os.fstat(node.fd)
-        if node.opens or node.flags & IS_KEPT:
+        if (node.opens or node.flags & IS_KEPT) and not node.flags & COLD:
             return os.fstat(self.opened(node))
         return self._found(node)
 

@@ -31,14 +31,20 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._leases) + len(self._room) + sum(map(len, self._files.values()))
 
-    def for_file(self, path: bytes, request: Request, message: memoryview) -> bool:
-        """True for the first who waits for this file."""
-        first = path not in self._files
+    def for_file(self, path: bytes, request: Request, message: memoryview) -> None:
         self._files.setdefault(path, {})[request.unique] = bytes(message)
+
+    def want(self, path: bytes) -> bool:
+        """The file is wanted. True for the first who wants it."""
+        first = path not in self._files
+        self._files.setdefault(path, {})
         return first
 
     def files(self) -> list[bytes]:
         return list(self._files)
+
+    def wants(self, path: bytes) -> bool:
+        return path in self._files
 
     def for_lease(self, request: Request, message: memoryview) -> None:
         self._leases[request.unique] = bytes(message)
@@ -52,6 +58,12 @@ class Waiting:
     def arrived(self, path: bytes) -> Iterator[memoryview]:
         for message in self._files.pop(path, {}).values():
             yield memoryview(message)
+
+    def partly(self, path: bytes) -> list[memoryview]:
+        """A part has come: those who wait may find what they want. The file goes on being wanted."""
+        messages = [memoryview(message) for message in self._files[path].values()]
+        self._files[path].clear()
+        return messages
 
     def timeout_ms(self) -> int | None:
         if self._leases:
