@@ -45,6 +45,8 @@ class Served:
         self.control: socket.socket | None = None
         self.fuse_fd = self.state_fd = -1
         self._expected = False
+        self.program: list[str] | None = None
+        """Serves in place of the real one, with the same arguments."""
 
     def __enter__(self) -> Self:
         try:
@@ -66,7 +68,7 @@ class Served:
             fds = (self.fuse_fd, self.state_fd, theirs.fileno())
             self.server = subprocess.Popen(
                 [
-                    sys.executable, "-I", "-m", "ckptd.fronts.mount", "--backing", str(self.backing),
+                    *(self.program or [sys.executable, "-I", "-m", "ckptd.fronts.mount"]), "--backing", str(self.backing),
                     "--fuse-fd", str(fds[0]), "--state-fd", str(fds[1]), "--control-fd", str(fds[2]), *self.arguments,
                 ],
                 pass_fds=fds,

@@ -53,6 +53,8 @@ class Nodes:
     def _adopt(self, slot: Slot) -> None:
         node = Node(slot.index, slot.nodeid, slot.ino, slot.dev, slot.parent, slot.name, slot.flags)
         node.nlookup, node.opens, node.backing = slot.nlookup, slot.opens, slot.backing
+        if node.flags & IS_KEPT:
+            self.rename(node, 0, b"%x" % node.id)
         self.by_id[node.id] = node
         self._index(node)
 

@@ -215,8 +215,9 @@ class Tree:
             return
         with contextlib.suppress(FileExistsError):  # linked by the server that was killed
             os.link(name, b"%x" % node.id, src_dir_fd=dir_fd, dst_dir_fd=self.kept(), follow_symlinks=False)
-        self.nodes.rename(node, 0, b"%x" % node.id)
+        # The flag first: a server that is started in between knows by it what the name is.
         self.nodes.flag(node, node.flags | IS_KEPT)
+        self.nodes.rename(node, 0, b"%x" % node.id)
 
     def release(self, node: Node) -> None:
         """After the last close of a kept file."""
