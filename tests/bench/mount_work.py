@@ -40,11 +40,11 @@ def touch(plain: Path, size: int) -> None:
     path.unlink()
 
 
-def write_and_read(top: Path, number: int, size: int) -> dict[str, float]:
-    """dd of a new file, then of what it wrote; the last close is within the time. `size` in bytes."""
+def write_and_read(top: Path, number: int, size: int, reads: int) -> tuple[float, list[float]]:
+    """dd of a new file, then of what it wrote, several times; the last close is within the time. `size` in bytes."""
     with folder(top, number) as directory:
         path = directory / "model.safetensors"
-        return {"write": dd("/dev/zero", path, size), "read": dd(path, "/dev/null", size)}
+        return dd("/dev/zero", path, size), [dd(path, "/dev/null", size) for _ in range(reads)]
 
 
 def dd(source: Path | str, target: Path | str, size: int) -> float:
