@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ckptd.fronts.mount import attributes, wire
+from ckptd.fronts.mount import wire
 from ckptd.fronts.mount.channel import Request
 from ckptd.fronts.mount.context import Context
 from ckptd.fronts.mount.looking import Looking
@@ -50,7 +50,7 @@ class Files:
         self._nodes.flag(node, node.flags | WRITABLE)
         opened = self._count(node, fd)
         self._nodes.give(node, request.unique)
-        return attributes.entry(node.id, stat, context.number(stat)) + opened
+        return context.entry(node, stat, context.number(stat)) + opened
 
     def _create_over(self, request: Request, name: bytes, flags: int, open_flags: int) -> bytes:
         """Somebody was faster: the daemon, or this request before the server was killed."""
