@@ -48,7 +48,9 @@ def test_a_file_is_what_the_model_is_while_servers_come_and_go(either: Served) -
     one = Exerciser(either.path / "it", seed)
     try:
         for _ in range(5):
-            one.run(STEPS // 5)
+            one.run(
+                STEPS // 5
+            )  # and has closed a descriptor: no page waits to be written, which our own fork would wait for
             either.kill()
             either.start()
     finally:
