@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests_mount_served import Served
+from tests_mount_served import Served, wait_for
 
 from ckptd.fronts.mount import possible
 
@@ -41,9 +41,9 @@ def new_base(path: Path, journal: str) -> None:
     base.close()
 
 
-def writer(path: Path, name: str, rows: int = ROWS) -> subprocess.Popen[str]:
+def writer(path: Path, name: str, rows: int = ROWS, said: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, path, name, str(rows)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, path, name, str(rows)], stdout=said, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -73,22 +73,25 @@ def test_two_processes_write_one_sqlite_database(either: Served, journal: str) -
 def test_a_database_is_whole_when_its_writer_and_servers_were_killed(either: Served, journal: str) -> None:
     path = either.path / "base"
     new_base(path, journal)
-    one, other = writer(path, "a", 100_000), writer(path, "b", ROWS)
+    said = either.home / "said"
+    with said.open("wb") as output:
+        one = writer(path, "a", 100_000, output.fileno())
+    other = writer(path, "b")
     try:
+        wait_for(lambda: said.stat().st_size, 60)
         for _ in range(3):
             time.sleep(0.2)
             either.kill()
             either.start()
         one.kill()
-        said = one.communicate()[0].split("\n")[:-1]
+        one.communicate()
         assert other.communicate(timeout=150)[1] == ""
     finally:
         one.kill()
         other.kill()
-    assert said
     rows = check(path)
     assert rows["b"] == ROWS
-    assert rows["a"] >= int(said[-1]) + 1, "what was committed is there"
+    assert rows["a"] >= int(said.read_text().split("\n")[-2]) + 1, "what was committed is there"
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import mmap
 import os
+import socket
 import stat
 import struct
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any, Self
 
 import pytest
 from tests_mount_served import Served
+
+from ckptd.fronts.mount import system
 
 pytestmark = pytest.mark.mount
 MIB = 1 << 20
@@ -236,6 +239,8 @@ def test_what_is_not_there_says_so(either: Served) -> None:
     assert refused(os.mknod, either.path / "null", stat.S_IFCHR | 0o666, device) == errno.EPERM
     assert refused(os.mknod, either.path / "disk", stat.S_IFBLK | 0o666, device) == errno.EPERM
     assert refused(os.open, either.path, os.O_TMPFILE | os.O_RDWR) == errno.EOPNOTSUPP
+    names, whiteout = (os.fsencode(path), os.fsencode(either.path / "other")), 4
+    assert refused(system.renameat2, system.AT_FDCWD, names[0], system.AT_FDCWD, names[1], whiteout) == errno.EINVAL
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", tag, 6, -1) for tag in (0x01, 0x04, 0x20))
     for name, value in (("security.x", b"v"), ("trusted.x", b"v"), ("system.posix_acl_access", acl)):
         assert refused(os.setxattr, path, name, value) == errno.EOPNOTSUPP
@@ -243,6 +248,33 @@ def test_what_is_not_there_says_so(either: Served) -> None:
     with path.open("r+b") as file, (either.path / "other").open("wb") as other:
         assert refused(fcntl.ioctl, other.fileno(), ficlone, file.fileno()) == errno.EOPNOTSUPP
         assert refused(fcntl.ioctl, file.fileno(), fs_ioc_setflags, bytearray(8)) == errno.ENOTTY
+
+
+def test_pipes_and_sockets_are_there(served: Served) -> None:
+    pipe = served.path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([sys.executable, "-c", "import sys; open(sys.argv[1], 'wb').write(b'through')", pipe]):
+        assert pipe.read_bytes() == b"through"
+    os.chdir(served.path)  # a socket's path may have 108 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as asking:
+            listening.bind("socket")
+            listening.listen()
+            asking.connect("socket")
+        assert stat.S_ISSOCK(os.stat("socket").st_mode)
+        assert stat.S_ISSOCK((served.backing / "socket").stat().st_mode)
+    finally:
+        os.chdir("/")
+
+
+def test_appending_processes_do_not_write_over_each_other(either: Served) -> None:
+    path = either.path / "log"
+    code = "import os, sys\nfd = os.open(sys.argv[1], os.O_CREAT | os.O_APPEND | os.O_WRONLY)\n"
+    code += "for number in range(500): os.write(fd, b'%s %d\\n' % (sys.argv[2].encode(), number))"
+    writers = [subprocess.Popen([sys.executable, "-c", code, path, name]) for name in ("a", "b")]
+    assert [one.wait(60) for one in writers] == [0, 0]
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{name} {number}" for name in "ab" for number in range(500))
 
 
 def test_times_are_kept_to_the_nanosecond_and_writes_move_them(either: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests_mounted_volume import server_pid
 from tests_node_daemon import Daemon, save
 
-pytestmark = pytest.mark.mount
+pytestmark = [pytest.mark.mount, pytest.mark.xdist_group("test_mounted_keys")]
 CONTENT = b"m" * 100
 BAD = {
     "long": ["long/checkpoint-1/" + "n" * 256],
@@ -33,8 +34,8 @@ BAD = {
 class Remote:
     """One in which somebody has committed run-1@1, and who writes into it what no daemon would."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self.at = daemon.remote
+    def __init__(self, at: Path) -> None:
+        self.at = at
         (found,) = self.at.glob(".ckptd/manifests/run-1/1/*.json")
         self._name, self._good = found.name, json.loads(found.read_text())
 
@@ -45,14 +46,25 @@ class Remote:
         save(self.at / ".ckptd/manifests" / run / str(step), {self._name: json.dumps(manifest).encode()})
 
 
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("first")
+    ram = Path(f"/dev/shm/ckptd-test-{os.getpid()}-keys")
+    first = Daemon(home / "node", ram, front="watch")
+    try:
+        first.start()
+        save(first.volume / "run-1/checkpoint-1", {"model.bin": CONTENT, "DONE": b""})
+        first.committed("run-1", 1)
+    finally:
+        first.end()
+        shutil.rmtree(ram)
+    return first.remote
+
+
 @pytest.fixture
-def remote(new_mounted: Callable[..., Daemon]) -> Remote:
-    first = new_mounted(front="watch")
-    first.start()
-    save(first.volume / "run-1/checkpoint-1", {"model.bin": CONTENT, "DONE": b""})
-    first.committed("run-1", 1)
-    first.end()
-    return Remote(first)
+def remote(committed: Path, tmp_path: Path) -> Remote:
+    """The one that `new_mounted` gives to its daemons."""
+    return Remote(shutil.copytree(committed, tmp_path / "remote"))
 
 
 def is_well(daemon: Daemon, *others: str) -> None:
