@@ -209,6 +209,9 @@ def test_a_write_takes_the_set_user_id_bit_away_and_it_counts_for_nothing(either
     assert ran.stdout == b"%d\n" % ANNE, "it runs, and as who started it"
     assert as_user(ANNE, "open(sys.argv[1], 'ab').write(b'x')", path) == ""
     assert stat.S_IMODE(path.stat().st_mode) == 0o777
+    path.chmod(0o4755)
+    assert as_user(BERT, "os.chown(sys.argv[1], -1, -1)", path) == "", "where a tmpfs says EPERM: docs/semantics.md"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
 
 
 # ---- what else there is, and what there is not
