@@ -18,6 +18,10 @@ MANIFEST_LIMIT = 256 * 1024 * 1024
 
 _NO_NAMES = frozenset({"", ".", ".."})
 _NOT_PLAIN = re.compile("[%\0]")
+_PRIVATE = ".ckptd-"
+"""Names that begin so are the daemon's own in a volume, and those of a job are never sent: no manifest of ours has one. In the
+root of a mounted volume they are what keeps open files reachable.
+"""
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # Linux: NAME_MAX, PATH_MAX without its NUL
 _LONGEST_TEXT = 200
@@ -46,6 +50,7 @@ def check_key(key: str) -> None:
     """It must be the key of a path inside the volume."""
     above, _, name = key.rpartition("/")
     plain = name.isascii() and not _NOT_PLAIN.search(name) and name not in _NO_NAMES and len(name) <= _LONGEST_NAME
+    plain = plain and not name.startswith(_PRIVATE)
     if not (plain and above and len(key) <= _LONGEST_PATH and _is_directory(above)):
         _check_any_key(key)
 
@@ -62,6 +67,8 @@ def _check_any_key(key: str) -> None:
     parts = [*key.split("/"), *path.split("/")]
     if "\0" in path or f"{path}/".startswith(".ckptd/") or not _NO_NAMES.isdisjoint(parts):
         raise ValueError(f"key {key[:_LONGEST_TEXT]!r} is no path of a volume")
+    if any(part.startswith(_PRIVATE) for part in path.split("/")):
+        raise ValueError(f"key {key[:_LONGEST_TEXT]!r} has a name that is ckptd's own")
     raw = path.encode("utf-8", "surrogateescape")
     if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_NAME:
         raise ValueError(f"key {key[:_LONGEST_TEXT]!r} is too long for a path")

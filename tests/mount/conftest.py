@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,22 +12,31 @@ from tests_mount_served import Served, Tmpfs
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as mount:
+def home() -> Iterator[Path]:
+    """Not `tmp_path`, into which nobody but root may go: every call of another user would fail there, whatever the mount does."""
+    at = Path(tempfile.mkdtemp(prefix="ckptd-test-mount-"))
+    at.chmod(0o755)
+    yield at
+    shutil.rmtree(at)
+
+
+@pytest.fixture
+def served(home: Path) -> Iterator[Served]:
+    with Served(home) as mount:
         yield mount
 
 
 @pytest.fixture(params=["passthrough", "mediated"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+def either(request: pytest.FixtureRequest, home: Path) -> Iterator[Served]:
     """Both ways for the bytes."""
-    with Served(tmp_path, *(["--no-passthrough"] if request.param == "mediated" else [])) as mount:
+    with Served(home, *(["--no-passthrough"] if request.param == "mediated" else [])) as mount:
         yield mount
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Path]:
+def plain(home: Path) -> Iterator[Path]:
     """A tmpfs without a mount before it: what is compared with."""
-    tmpfs = Tmpfs(tmp_path / "plain")
+    tmpfs = Tmpfs(home / "plain")
     try:
         yield tmpfs.at
     finally:

@@ -77,6 +77,15 @@ def test_every_call_is_in_the_oracle() -> None:
     assert set(ARGUMENTS) == set(CALLS)
 
 
+def test_every_user_reaches_the_tree(served: Served, plain: Path) -> None:
+    """Two errors are equal too: users who may not even enter would make half of the comparison worth nothing."""
+    for root in (served.path, plain):
+        side = Side(root)
+        for user in range(len(USERS)):
+            assert call(side, "mkdir", f"{user}", 0o755, user=user) is None
+        side.close()
+
+
 def test_the_mount_does_what_a_tmpfs_does(either: Served, plain: Path) -> None:
     number = 0
 

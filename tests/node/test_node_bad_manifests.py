@@ -42,7 +42,9 @@ LIES = [
     entry(parts=[]), entry(parts=["aa"]), entry(parts=["aa"] * 3), entry(parts=["xyz"] * 2), entry(parts=["-1", "aa"]),
     entry(crc64nvme="1" * 17), entry(size=0, parts=["aa"]), entry(size=64, parts=["aa"]),
     entry(uid=-1), entry(gid=(1 << 32) - 1), entry(mode=1 << 20), entry(mtime_ns=1 << 63), entry(key=None),
-    entry(key="run-1/" + "x" * 256), entry(key="run-1/" + "x/" * 3000 + "x"), entry(link=""), entry(link="a\0b"),
+    entry(key="run-1/" + "x" * 256), entry(key="run-1/" + "x/" * 3000 + "x"), entry(key="run-1/.ckptd-x"),
+    entry(key="run-1/.ckptd-x/model.bin"), entry(key=".ckptd-open/model.bin"), entry(key="run-1/%2Eckptd-x"),
+    entry(link=""), entry(link="a\0b"),
     entry(link="x" * 5000), entry(link=7),
 ]  # fmt: skip
 

@@ -27,13 +27,13 @@ def number(stat: os.stat_result, home: int) -> int:
     return stat.st_ino if stat.st_dev == home else stat.st_ino ^ ELSEWHERE
 
 
-def entry(node: int, stat: os.stat_result, ino: int) -> bytes:
+def entry(node: int, stat: os.stat_result, ino: int, nlink: int) -> bytes:
     """As struct fuse_entry_out. The generation is 0: node ids are never used twice."""
     atime, mtime, ctime = stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns
     return _entry(
         node, 0, VALID, VALID, 0, 0,
         ino, stat.st_size, stat.st_blocks, atime // SECOND, mtime // SECOND, ctime // SECOND,
-        atime % SECOND, mtime % SECOND, ctime % SECOND, stat.st_mode, stat.st_nlink, stat.st_uid, stat.st_gid,
+        atime % SECOND, mtime % SECOND, ctime % SECOND, stat.st_mode, nlink, stat.st_uid, stat.st_gid,
         _device(stat), BLOCK, 0,
     )  # fmt: skip
 

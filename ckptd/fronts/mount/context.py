@@ -49,13 +49,17 @@ class Context:
     def number(self, stat: os.stat_result) -> int:
         return attributes.number(stat, self.tree.home)
 
+    def entry(self, node: Node, stat: os.stat_result, ino: int) -> bytes:
+        """The answer that gives the kernel a node."""
+        return attributes.entry(node.id, stat, ino, _links(node, stat))
+
     def attributes(self, node: Node) -> bytes:
         """The answer to GETATTR and SETATTR."""
         if node.flags & COLD and not self.settle(node):
             stat = self.tree.status(node)
             return attributes.attributes(stat, stat.st_ino, stat.st_nlink)
         stat = self.tree.status(node)
-        return attributes.attributes(stat, self.number(stat), stat.st_nlink - bool(node.flags & IS_KEPT))
+        return attributes.attributes(stat, self.number(stat), _links(node, stat))
 
     def settle(self, node: Node) -> bool:
         """Whether the file of a cold node has come, which the node is told. Raises ESTALE when nothing is there any more."""
@@ -71,3 +75,8 @@ class Context:
         """Before anything that wants the bytes or changes the file. Raises Fetching while it is cold."""
         if node.flags & COLD and not self.settle(node):
             raise Fetching(self.tree.path(node))
+
+
+def _links(node: Node, stat: os.stat_result) -> int:
+    """Without the name that keeps an open file reachable for us."""
+    return stat.st_nlink - bool(node.flags & IS_KEPT)

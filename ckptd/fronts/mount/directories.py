@@ -104,7 +104,7 @@ class Directories:
                 return  # removed since it was read
             kind = modes.S_IFMT(stat.st_mode) >> 12
             self._context.nodes.give(node, request.unique)
-            given = attributes.entry(node.id, stat, ino)
+            given = self._context.entry(node, stat, ino)
         elif kind in {DT_LNK, DT_UNKNOWN}:
             ino, kind = self._shown(request.nodeid, name, ino, kind)
         if plus:

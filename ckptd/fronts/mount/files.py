@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ckptd.fronts.mount import attributes, streams, wire
+from ckptd.fronts.mount import streams, wire
 from ckptd.fronts.mount.channel import Request
 from ckptd.fronts.mount.context import Context, Fetching
 from ckptd.fronts.mount.looking import Looking
@@ -61,7 +61,7 @@ class Files:
         context.ahead.begin(node, path, promised or 0)
         opened = self._count(node, fd)
         self._nodes.give(node, request.unique)
-        return attributes.entry(node.id, stat, context.number(stat)) + opened
+        return context.entry(node, stat, context.number(stat)) + opened
 
     def _create_over(self, request: Request, name: bytes, flags: int, open_flags: int) -> bytes:
         """Somebody was faster: the daemon, or this request before the server was killed."""

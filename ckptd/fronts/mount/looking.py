@@ -6,7 +6,7 @@ import errno
 import os
 import stat as modes
 
-from ckptd.fronts.mount import attributes, wire
+from ckptd.fronts.mount import wire
 from ckptd.fronts.mount.channel import Request
 from ckptd.fronts.mount.context import Context
 from ckptd.fronts.mount.nodes import COLD, Node
@@ -29,7 +29,7 @@ class Looking:
             raise FileNotFoundError(errno.ENOENT, "private")
         node, stat, ino = self.find(parent, name)
         self._nodes.give(node, unique)
-        return attributes.entry(node.id, stat, ino)
+        return self._context.entry(node, stat, ino)
 
     def find(self, parent: int, name: bytes) -> tuple[Node, os.stat_result, int]:
         """The node of what a name shows, its stat, and its inode number as the kernel is told."""
