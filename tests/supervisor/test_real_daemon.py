@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from supervised import alive, eventually
+from tests_node_daemon import clear_mounts
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -78,6 +79,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     if text and alive(int(text)):
         os.kill(int(text), signal.SIGTERM)
         eventually(lambda: not alive(int(text)), "the daemon ends")
+    clear_mounts(made.volume, Path(rows["tiers.ram.path"]))
     shutil.rmtree(rows["tiers.ram.path"], ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 
 from ckptd.fronts.mount import mounting
 from ckptd.tiers.filesystem import mount_of
@@ -12,6 +13,7 @@ from ckptd.tiers.filesystem import mount_of
 DEVICE = "/dev/fuse"
 PASSTHROUGH_SINCE = (6, 9)
 """The first Linux whose kernel moves the bytes of a FUSE mount by itself (CONFIG_FUSE_PASSTHROUGH)."""
+_DYING_S = 1.0
 _CAP_SYS_ADMIN = 21  # <linux/capability.h>
 
 
@@ -50,10 +52,23 @@ def refused_at(path: str) -> str:
     if not stat.S_ISDIR(found.st_mode):
         return "is not a directory"
     if os.path.ismount(path):
-        return f"is a mount already ({_kind(path)})"
+        kind = _kind(path)
+        if kind == mounting.TYPE.decode() and _becomes_stale(path):
+            return ""
+        return f"is a mount already ({kind})"
     if os.listdir(path):
         return "is not empty: a mount would hide what is in it"
     return _inside(path)
+
+
+def _becomes_stale(path: str) -> bool:
+    """What a daemon that was killed just now leaves: its server dies with it, but a moment later."""
+    end = time.monotonic() + _DYING_S
+    while not mounting.is_stale(os.fsencode(path)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _refused_above(folder: str) -> str:
