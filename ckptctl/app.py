@@ -15,6 +15,7 @@ from ckptd import __version__
 COMMANDS: Mapping[str, str] = {
     "up": "ckptctl.commands.daemon",
     "down": "ckptctl.commands.daemon",
+    "upgrade": "ckptctl.commands.daemon",
     "status": "ckptctl.commands.status",
     "ls": "ckptctl.commands.checkpoints",
     "latest": "ckptctl.commands.checkpoints",

@@ -129,3 +129,16 @@ def down(session: Session, timeout: float | None, no_flush: bool, evict: bool, f
     from ckptctl import stop  # noqa: PLC0415 - `up` does without
 
     stop.down(session, timeout=timeout, flush=not no_flush, evict=evict, force=force)
+
+
+@command("upgrade")
+@click.option("--timeout", type=TIME, default="60s", help="How long to wait for the new processes; then exit code 5.")
+@current
+def upgrade(session: Session, timeout: float) -> None:
+    """Go on with the ckptd that is installed now. Jobs, mounts and files that are open stay.
+
+    After an update of the package. Uploads that are running go on where they were.
+    """
+    from ckptctl import renew  # noqa: PLC0415 - `up` does without
+
+    renew.upgrade(session, timeout)

@@ -40,6 +40,7 @@ from ckptd.domain.model import (
     RunReport,
     ShutdownReport,
     TagReport,
+    UpgradeReport,
 )
 
 _ANYONE_STARTS = frozenset({OperationKind.PREFETCH, OperationKind.FLUSH, OperationKind.VERIFY, OperationKind.CHECKSUM})
@@ -200,6 +201,10 @@ async def _event_messages(node: Node, after: int) -> AsyncIterator[Message]:
 
 async def shutdown(node: Node, call: Call[NoQuery, ShutdownRequest]) -> ShutdownReport:
     return await node.shutdown(call.body.flush, call.body.timeout, call.body.evict, call.body.force)
+
+
+async def upgrade(node: Node, _call: Plain) -> UpgradeReport:
+    return await node.upgrade()
 
 
 async def metrics(node: Node, _call: Plain) -> bytes:

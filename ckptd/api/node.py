@@ -24,6 +24,7 @@ from ckptd.domain.model import (
     RunReport,
     ShutdownReport,
     TagReport,
+    UpgradeReport,
 )
 from ckptd.domain.names import CheckpointId
 
@@ -124,6 +125,13 @@ class Node(Protocol):
         Without, it stops right away.
         `evict` drops the tier copies of everything durable before the end, so that the node is left empty.
         Raises Busy, naming who it is, where somebody has a file of a mounted volume open (`force`: goes on all the same).
+        """
+        ...
+
+    async def upgrade(self) -> UpgradeReport:
+        """Begins to replace the daemon's processes by new ones that run the code which is installed now; returns before that.
+
+        Raises CkptdError for code that cannot be loaded.
         """
         ...
 

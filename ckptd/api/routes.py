@@ -42,6 +42,7 @@ from ckptd.api.schemas import (
     ShutdownBody,
     StatusBody,
     TagBody,
+    UpgradeBody,
 )
 from ckptd.domain import errors
 
@@ -168,6 +169,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/v1/shutdown", "shutdown", "Flush, then stop; the daemon goes on when the flush does not succeed",
         calls.shutdown, ShutdownBody, Caller.OWNER, body=ShutdownRequest, status=202, raises=_WORKS,
+    ),
+    Route(
+        "POST", "/v1/upgrade", "upgrade", "Go on with the code that is installed now", calls.upgrade, UpgradeBody,
+        Caller.OWNER, status=202, raises=_WORKS,
     ),
     Route("GET", "/metrics", "metrics", "Prometheus text format", calls.metrics, bytes),
 )  # fmt: skip

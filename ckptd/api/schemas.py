@@ -287,6 +287,12 @@ class ShutdownBody(Body):
     operation: OperationBody | None
 
 
+class UpgradeBody(Body):
+    before: str
+    after: str
+    mounts: bool
+
+
 class HealthBody(Body):
     ok: bool
     version: str

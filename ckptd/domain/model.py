@@ -392,6 +392,17 @@ class NodeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeReport:
+    """The answer to a request to go on with the code that is installed now."""
+
+    before: str
+    after: str
+    """Versions."""
+    mounts: bool
+    """The servers of mounts are replaced too; False where their state is of another form."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShutdownReport:
     """The answer to a request to stop."""
 

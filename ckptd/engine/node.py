@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from ckptd.catalog import PinRow
 from ckptd.domain.errors import Busy, CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
@@ -24,6 +24,7 @@ from ckptd.domain.model import (
     RunReport,
     ShutdownReport,
     TagReport,
+    UpgradeReport,
 )
 from ckptd.domain.names import CheckpointId
 from ckptd.engine import policies, reporting
@@ -44,7 +45,8 @@ from ckptd.tiers.holders import holders
 class EngineNode:
     def __init__(
         self, context: Context, reconciler: Reconciler, operations: Operations, choosing: Choosing,
-        *, version: str, restarts: int, state_dir: str, stop: Callable[[bool], None], metrics: Callable[[NodeReport], bytes],
+        *, version: str, restarts: int, state_dir: str, stop: Callable[[bool], None],
+        upgrade: Callable[[], Awaitable[UpgradeReport]], metrics: Callable[[NodeReport], bytes],
     ) -> None:  # fmt: skip
         self._context = context
         self._reconciler = reconciler
@@ -55,6 +57,7 @@ class EngineNode:
         self._restarts = restarts
         self._state_dir = state_dir
         self._stop = stop
+        self._upgrade = upgrade
         self._metrics = metrics
         self._started = time.monotonic()
 
@@ -282,6 +285,9 @@ class EngineNode:
         states = [final.state async for final in self._operations.follow(operation)]
         if states[-1] is OperationState.DONE:
             self._stop(evict)
+
+    async def upgrade(self) -> UpgradeReport:
+        return await self._upgrade()
 
     async def metrics(self) -> bytes:
         return self._metrics(await self.report())

@@ -64,6 +64,10 @@ class Served:
             await self._send({"op": "status"})
             await asyncio.sleep(_ASKED_S)
 
+    async def end(self) -> None:
+        """Has the server end; the supervisor starts another, which goes on where this one was."""
+        await self._send({"op": "stop"})
+
     def _heard(self, group: asyncio.TaskGroup, message: Mapping[str, Any]) -> None:
         if "fetch" in message:
             path = message["fetch"]

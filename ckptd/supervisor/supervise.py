@@ -11,7 +11,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ckptd.domain.errors import CkptdError
@@ -22,6 +22,8 @@ from ckptd.supervisor.process import COMMAND, Exit, Worker, error_in
 from ckptd.supervisor.restarts import Restarts
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+UPGRADE_SIGNAL = signal.SIGUSR2
+"""The worker asks to be replaced by one that runs the code which is installed now (`ckptctl upgrade`)."""
 GRACE_S = 10.0
 """Beyond the worker's own limit for its last flush."""
 FIRST_TRIES = 3
@@ -50,6 +52,7 @@ class Supervisor:
     refusal: CkptdError | None = None
     """Why the present worker said it could not start."""
     stopping: bool = False
+    upgrading: bool = False
     kill_at: float | None = None
     wake: int = -1
 
@@ -114,6 +117,12 @@ class Supervisor:
             return
         if self.stopping:
             return
+        if UPGRADE_SIGNAL in signals and not set(signals) & set(STOP_SIGNALS):
+            self.log.info("upgrading")
+            self.upgrading = True
+            worker.kill()
+            return
+        signals = bytes(number for number in signals if number in STOP_SIGNALS)
         self.stopping = True
         self.kill_at = self.clock() + self.stop_limit_s + GRACE_S
         self.log.info("stopping", signal=signal.Signals(signals[0]).name, limit_s=self.stop_limit_s)
@@ -129,6 +138,10 @@ class Supervisor:
             self.log.warning("stopped", worker=str(ended))
             # SIGTERM that met an interpreter still on its way up has its default effect; there was nothing to flush.
             return 0 if ended.code == -signal.SIGTERM else ended.start_error or 1
+        if self.upgrading:
+            self.upgrading = False
+            self.restarts = replace(self.restarts, delay_s=0.0)
+            return None
         self.restarts = self.restarts.died(uptime_s)
         self.log.error(
             "worker.died", reason=str(ended), uptime_s=round(uptime_s, 3), next_start_in_s=self.restarts.delay_s
@@ -148,7 +161,8 @@ class Supervisor:
         until = self.clock() + self.restarts.delay_s
         while (left := until - self.clock()) > 0:
             if self.wake in self._wait((self.wake,), left):
-                os.read(self.wake, 4096)
+                if not set(os.read(self.wake, 4096)) & set(STOP_SIGNALS):
+                    continue
                 self.stopping = True
                 self.log.info("stopped", worker="was waiting to be started again")
                 return
@@ -174,7 +188,7 @@ def _poll(descriptors: Sequence[int], seconds: float | None) -> frozenset[int]:
 def _signals() -> Iterator[int]:
     """Makes the stop signals readable: yields the end of a pipe on which each arrives as one byte."""
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    before = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, lambda *_: None) for number in (*STOP_SIGNALS, UPGRADE_SIGNAL)}
     previous = signal.set_wakeup_fd(writing)
     try:
         yield reading

@@ -41,6 +41,7 @@ from ckptd.domain.model import (
     TagReport,
     TierReport,
     TransferReport,
+    UpgradeReport,
     VolumeReport,
 )
 from ckptd.domain.names import CheckpointId
@@ -361,6 +362,10 @@ class ScriptedNode:
         if operation.state is OperationState.DONE:
             self.stopped.set()
         return ShutdownReport(self.exposure, operation)
+
+    async def upgrade(self) -> UpgradeReport:
+        self.calls.append(("upgrade",))
+        return UpgradeReport("0.1", "0.2", True)
 
     async def metrics(self) -> bytes:
         return b"# TYPE ckptd_exposed_bytes gauge\nckptd_exposed_bytes 0\n"

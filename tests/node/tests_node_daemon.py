@@ -35,6 +35,7 @@ class Daemon:
         self.remote_url = remote or f"file://{home}/remote"
         self.node = node or home.name
         self.process: subprocess.Popen[bytes] | None = None
+        self.python = sys.executable
         self.environment = dict(os.environ) | {"CKPTD_SOCKET": str(home / "s")} | (environment or {})
         self.config = home / "config.toml"
         self.config.write_text(
@@ -79,7 +80,7 @@ settle = "300ms"
         reading, writing = os.pipe()
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-I", "-m", "ckptd", "--config", str(self.config), "--ready-fd", str(writing)],
+                [*self.prefix, self.python, "-I", "-m", "ckptd", "--config", str(self.config), "--ready-fd", str(writing)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writing], env=self.environment,
             )  # fmt: skip
         os.close(writing)
