@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ckptd.domain.errors import ConfigError
@@ -20,9 +20,15 @@ class Choice:
     """Why it is not the other; for `mount`: why the kernel does not move the bytes. "" where there is nothing to say."""
 
 
-def choose(settings: Settings) -> Mapping[str, Choice]:
-    """By volume name. `auto` mounts where the kernel moves the bytes, else watches. Raises ConfigError where it cannot be."""
-    return {volume.name: _choice(volume, settings) for volume in settings.volumes}
+def choose(settings: Settings, mounted: Collection[str] = ()) -> Mapping[str, Choice]:
+    """By volume name. `auto` mounts where the kernel moves the bytes, else watches. Raises ConfigError where it cannot be.
+
+    `mounted`: names of those whose mount outlived the supervisor that made it.
+    """
+    return {
+        volume.name: Choice("mount", possible.slow_here()) if volume.name in mounted else _choice(volume, settings)
+        for volume in settings.volumes
+    }
 
 
 def _choice(volume: VolumeSettings, settings: Settings) -> Choice:

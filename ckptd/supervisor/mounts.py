@@ -50,6 +50,13 @@ class Mount:
     restarts: Restarts = field(default_factory=Restarts)
 
     @classmethod
+    def adopt(
+        cls, volume: str, path: str, backing: str, objects: str | None, socket_path: str, log: Log, fds: tuple[int, int]
+    ) -> Mount:
+        """One that a supervisor before this one had made. `fds`: /dev/fuse and the state. Raises ConfigError."""
+        return cls(volume, path, backing, objects, socket_path, *fds, _listen(socket_path), log)
+
+    @classmethod
     def open(cls, volume: str, path: str, backing: str, objects: str | None, socket_path: str, log: Log) -> Mount:
         """Mounts; the directory is made if need be, a stale mount replaced. Raises ConfigError."""
         if mounting.is_stale(os.fsencode(path)):

@@ -17,6 +17,7 @@ from typing import Any
 from ckptd.domain.errors import CkptdError
 from ckptd.supervisor.announce import Announcer
 from ckptd.supervisor.log import Log
+from ckptd.supervisor.manager import Manager
 from ckptd.supervisor.mounts import Mounts
 from ckptd.supervisor.process import COMMAND, Exit, Worker, error_in
 from ckptd.supervisor.restarts import Restarts
@@ -41,6 +42,7 @@ class Supervisor:
     announcer: Announcer
     log: Log
     command: Sequence[str] = COMMAND
+    manager: Manager = field(default_factory=Manager)
     mounts: Mounts = field(default_factory=Mounts)
     """Attended to whatever the worker does."""
     fronts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Supervisor:
             return
         self.was_ready = True
         self.announcer.ready()
+        self.manager.tell("READY=1")
         self.log.info("worker.ready")
 
     def _told(self, signals: bytes, worker: Worker) -> None:
@@ -125,6 +128,7 @@ class Supervisor:
         signals = bytes(number for number in signals if number in STOP_SIGNALS)
         self.stopping = True
         self.kill_at = self.clock() + self.stop_limit_s + GRACE_S
+        self.manager.tell("STOPPING=1")
         self.log.info("stopping", signal=signal.Signals(signals[0]).name, limit_s=self.stop_limit_s)
         worker.signal(signal.SIGTERM)
 

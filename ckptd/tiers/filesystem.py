@@ -82,7 +82,17 @@ def mount_of(path: str, mountinfo: str | None = None) -> Mount | None:
     if mountinfo is None:
         with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
             mountinfo = file.read()
-    real = os.path.realpath(path)
+    return _mount_above(os.path.realpath(path), mountinfo)
+
+
+def mounted_at(point: str) -> Mount | None:
+    """What is mounted at exactly this real path, which is not touched: that would wait for a mount without a server."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        found = _mount_above(point, file.read())
+    return found if found is not None and found.point == point else None
+
+
+def _mount_above(real: str, mountinfo: str) -> Mount | None:
     best: Mount | None = None
     for line in mountinfo.splitlines():
         mount = _parse(line)

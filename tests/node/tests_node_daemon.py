@@ -36,6 +36,7 @@ class Daemon:
         self.node = node or home.name
         self.process: subprocess.Popen[bytes] | None = None
         self.python = sys.executable
+        self.pass_fds: list[int] = []
         self.environment = dict(os.environ) | {"CKPTD_SOCKET": str(home / "s")} | (environment or {})
         self.config = home / "config.toml"
         self.config.write_text(
@@ -81,7 +82,7 @@ settle = "300ms"
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, self.python, "-I", "-m", "ckptd", "--config", str(self.config), "--ready-fd", str(writing)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writing], env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writing, *self.pass_fds], env=self.environment,
             )  # fmt: skip
         os.close(writing)
         with open(reading, "rb") as ready:

@@ -45,6 +45,12 @@ _U64 = struct.Struct("<Q")
 _NAME_AT = _FIXED.size
 
 
+def understands(fd: int) -> bool:
+    """Whether the state that an earlier server left can be gone on with."""
+    found = os.pread(fd, _HEAD.size, 0)
+    return len(found) == _HEAD.size and _HEAD.unpack(found) == (MAGIC, VERSION, SLOT)
+
+
 class Slot:
     """A record as it was read at takeover."""
 
