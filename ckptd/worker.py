@@ -156,6 +156,7 @@ class Worker:
                 await preparing.check_paths(context.catalog, context.volumes.values())
                 await context.known.load()
                 await recovering.settle_ram(context)
+                await recovering.settle_objects(context)
                 await engine.reaching.meet_all(restarted=bool(self._orders.restarts))
                 await self._recover(context)
                 async with self._fronts(context, engine):

@@ -179,7 +179,13 @@ class Engine:
         for change in batch:
             if isinstance(change, Lost):
                 message = f"volume {volume} is not watched any more: {change.reason}"
-                await self.context.event("error", "front.lost", message, volume=volume, hint="ckptctl down, then up")
+                await self.context.event(
+                    "error",
+                    "front.lost",
+                    message,
+                    volume=volume,
+                    hint="ckptctl down --no-flush, then up: what is not durable is sent then",
+                )
             elif isinstance(change, Trouble):
                 await self.context.event("warning", "front.trouble", change.message, volume=volume, hint=change.hint)
 

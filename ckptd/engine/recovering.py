@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -38,14 +39,37 @@ async def settle_ram(context: Context) -> None:
     async with context.catalog.transaction():  # a kill half way must not leave rows that look as if a job had deleted
         lost = await _write_off(context) if known not in (None, present) else []
         await context.catalog.facts.set(_FACT, present)
+    await _tell_lost(context, "RAM", lost)
+
+
+async def settle_objects(context: Context) -> None:
+    """Writes off demoted files whose objects are gone (another disk, somebody's `rm`): what is durable is cold now."""
+    for volume in context.volumes.values():
+        if volume.objects is None:
+            continue
+        there = set(os.listdir(volume.objects))
+        lost: list[FileRow] = []
+        async with context.catalog.transaction():
+            for row in await context.catalog.files.all(volume.name):
+                nvme = row.copies.get(Place.NVME)
+                if nvme is None or os.path.basename(nvme.location) in there:
+                    continue
+                await context.catalog.files.drop_copy(row.id, Place.NVME)
+                if row.places == {Place.NVME}:
+                    lost.append(row)
+            await context.catalog.files.delete([row.id for row in lost if row.step is None])
+        await _tell_lost(context, "NVMe", lost)
+
+
+async def _tell_lost(context: Context, tier: str, lost: Sequence[FileRow]) -> None:
     for row in lost[:_NAMED]:
         await context.event(
-            "error", "file.lost", f"{row.path} lived only in RAM, which was lost",
+            "error", "file.lost", f"{row.path} lived only in {tier}, which was lost",
             volume=row.volume, path=row.path, bytes=row.size,
         )  # fmt: skip
     if lost:
         total = sum(row.size for row in lost)
-        message = f"the RAM tier was lost, and with it {len(lost)} files ({total} bytes)"
+        message = f"the {tier} tier was lost, and with it {len(lost)} files ({total} bytes)"
         await context.event("error", "tier.lost", message)
 
 

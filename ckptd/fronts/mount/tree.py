@@ -101,7 +101,12 @@ class Tree:
         if modes.S_ISLNK(stat.st_mode):
             target = os.readlink(name, dir_fd=dir_fd)
             if self._is_object(target):
-                return os.stat(target), target
+                try:
+                    return os.stat(target), target
+                except (
+                    FileNotFoundError
+                ):  # its disk is gone; a job that is told ENOENT would think there never was a checkpoint
+                    raise OSError(errno.EIO, "the tier below has lost it") from None
             cold = stub.read(target)
             if cold is not None:
                 return attributes.pretend(cold, stat), target
