@@ -40,6 +40,7 @@ def test_a_tier_whose_disk_is_gone(new_mounted: Callable[..., Daemon]) -> None:
     assert daemon.process is not None
     daemon.process.wait()
     daemon.start()
+    daemon.until(path.exists, "it is in sight")
     assert path.read_bytes() == contents[1]
     save(daemon.volume / "run-1/checkpoint-3", {"model.bin": b"3" * MIB})
     daemon.committed("run-1", 3)
