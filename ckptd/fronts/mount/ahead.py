@@ -56,6 +56,11 @@ class Ahead:
         self._due = 0.0
         self._calm_at = 0.0
 
+    def size(self) -> int:
+        """Bytes of the whole tier."""
+        found = os.statvfs(self._tree.root_fd)
+        return found.f_blocks * found.f_frsize
+
     def free(self) -> int:
         """Bytes of the tier that are neither used nor promised to a file that is open."""
         found = os.statvfs(self._tree.root_fd)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat as modes
 
 from ckptd.fronts.mount.ahead import Ahead
 from ckptd.fronts.mount.expected import Expected
@@ -42,13 +43,12 @@ class Placing:
     def room_for(self, path: bytes, *, patient: bool) -> int | None:
         """Bytes to promise the new file; None if it is not to begin in memory. Raises NeedsRoom while it may wait for that."""
         expected = self._expected.of(path)
-        free = self._ahead.free()
+        free, tier = self._ahead.free(), self._ahead.size()
         if expected is None:
-            found = os.statvfs(self._tree.root_fd)
-            return 0 if free * UNKNOWN_SHARE >= found.f_blocks * found.f_frsize else None
+            return 0 if free * UNKNOWN_SHARE >= tier else None
         if expected <= free:
             return expected
-        if patient:
+        if patient and expected <= tier:
             raise NeedsRoom(expected, WAITS_S)
         return None
 
@@ -71,6 +71,9 @@ class Placing:
         target = objects + b"%d" % (FIRST + secrets.randbelow(FIRST))
         os.close(os.open(target, MAKE, mode))
         try:
+            above = os.fstat(dir_fd)
+            if above.st_mode & modes.S_ISGID:  # what is made in it gets its group (inode(7))
+                os.chown(target, -1, above.st_gid)
             write_origin(os.fsdecode(target), os.fsdecode(path))
             os.symlink(target, name, dir_fd=dir_fd)
         except BaseException:

@@ -14,8 +14,9 @@ LEAST = 32 << 20
 
 
 class Stream:
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, staged: bytes) -> None:
+        self.staged = staged
+        self.fd = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._have: list[tuple[int, int]] = []
         """Beginnings and ends, in order, apart from one another."""
 
@@ -41,9 +42,9 @@ class Streams:
     def part(self, path: bytes, staged: bytes, offset: int, length: int) -> None:
         """Bytes of a file that is being fetched are in `staged`, checked. Raises OSError."""
         stream = self._by_path.get(path)
-        if stream is None:
-            fd = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            stream = self._by_path[path] = Stream(fd)
+        if stream is None or stream.staged != staged:  # another content is being fetched by now
+            self.end(path)
+            stream = self._by_path[path] = Stream(staged)
         stream.add(offset, length)
 
     def get(self, path: bytes) -> Stream | None:
