@@ -1,6 +1,6 @@
 """An OSS that says no, at `up` and in `doctor`: what is wrong is named, and so is the fix.
 
-By the gateway, which checks every signature. A missing bucket, missing keys, a secret in the configuration and a token that ends
+By the gateway, which checks every signature. Missing keys, a secret in the configuration and a token that ends
 in the middle of an upload are `test_node_oss`'s.
 """
 
@@ -51,6 +51,11 @@ def test_an_endpoint_that_does_not_have_the_bucket(at_oss: NewDaemon, oss_gatewa
     message = ("oss://ckptd-elsewhere/refused", oss_gateway.options["endpoint_url"], "at oss-cn-other.aliyuncs.com")
     hint = ('region = "cn-other"', 'endpoint_url, where it is set, to "https://oss-cn-other.aliyuncs.com"')
     is_refused(at_oss("ckptd-elsewhere"), message, hint, 2, (OURS,))
+
+
+def test_a_bucket_that_does_not_exist(at_oss: NewDaemon, oss_gateway: OssGateway) -> None:
+    message = ("oss://ckptd-missing/refused", "no such bucket", oss_gateway.options["endpoint_url"])
+    is_refused(at_oss("ckptd-missing"), message, ("create the bucket", "region"), 1, (OURS,))
 
 
 def test_a_bucket_of_another_account(at_oss: NewDaemon) -> None:

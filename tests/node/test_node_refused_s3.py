@@ -140,22 +140,23 @@ def test_a_token_that_ends_in_the_middle_of_an_upload_is_renewed_and_what_was_se
     daemon.start()
     content = os.urandom(parts * PART)
     save(daemon.volume / "run-1/checkpoint-1", {"model.bin": content, "DONE": b""})
-    daemon.until(lambda: len(parts_sent(proxy.finished)) >= 2, "some parts are there")
+    arrived = daemon.until(lambda: len(sent := parts_sent(proxy.finished)) >= 2 and sent, "some parts are there")
     proxy.expired.add(first[0])
     told = daemon.until(lambda: events(daemon).get("remote.unreachable"), "the operator is told")
     assert "ExpiredToken" in told["message"]
     assert s3_proxied.url in told["message"]
     assert "read again by itself" in told["fields"]["hint"]
     assert exposed(daemon) == len(content)
-    before = set(parts_sent(proxy.finished))
-    assert 2 <= len(before) < parts, "it was over before the token was: this proves nothing"
+    assert len(parts_sent(proxy.finished)) < parts, "it was over before the token was: this proves nothing"
     said = doctor(daemon)
     assert "ExpiredToken" in said.message
     assert "log in again" in said.hint
     hand_out(s3_server.access_key, s3_server.secret_key)
     daemon.committed("run-1", 1, timeout=60)
     counts = parts_sent(proxy.finished)
-    assert dict(counts) == dict.fromkeys(range(1, parts + 1), 1)
+    assert set(counts) == set(range(1, parts + 1))
+    assert {counts[number] for number in arrived} == {1}
+    assert sum(counts.values()) - parts <= 4  # those that were on their way beside the one that was refused
     bucket = Bucket(s3_server, s3_proxied.url)
     assert bucket.get("run-1/checkpoint-1/model.bin") == content
     assert bucket.unfinished() == []
