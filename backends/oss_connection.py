@@ -25,7 +25,7 @@ class OssConnection:
 
     def __init__(self, url: str, options: OssOptions) -> None:
         self.options = options
-        self.where = Where(url, options.endpoint)
+        self.where = Where(url, options.endpoint, options.region or "")
         self._keys = find_keys(options.credentials_file, options.role, options.metadata_url)
         self._lock = threading.Lock()
         self._bucket: Any = None

@@ -26,16 +26,20 @@ from .errors import (
     Unavailable,
     UploadGone,
 )  # fmt: skip
-from .translation import TLS_FOR_EVER, Where, retry_after, translated_by
+from .oss_options import region_of
+from .translation import TLS_FOR_EVER, Where, clock_off, retry_after, translated_by
 
 _KEY_HINT = "check OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a temporary key needs its token in OSS_SESSION_TOKEN"
-_EXPIRED = "the security token has expired: renew what credentials_file or OSS_SESSION_TOKEN holds, or use an ECS role"
-_CLOCK = "this machine's clock and the store's are more than 15 minutes apart: set it (chrony, systemd-timesyncd)"
+_EXPIRED = (
+    "the security token has expired: renew it in credentials_file, which is read again by itself (in OSS_SESSION_TOKEN it "
+    "takes a restart of the daemon), or use an ECS role"
+)
+_CLOCK = "OSS takes no request that is more than 15 minutes off: set this machine's clock (chrony, systemd-timesyncd)"
 _ALLOW = (
     "these credentials may not do this: they need oss:ListObjects, GetObject, PutObject, DeleteObject, AbortMultipartUpload "
     "and ListMultipartUploads on this bucket; a bucket of another account needs a bucket policy too"
 )
-_REGION = "set the option region to the bucket's own (as cn-hangzhou, without oss-)"
+_REGION = "set the option region to the one of the endpoint and the bucket (as cn-hangzhou, without oss-)"
 
 _CODES: dict[str, tuple[type[BackendError], str]] = {
     "NoSuchBucket": (BucketMissing, "create the bucket, or correct the remote's URL or region"),
@@ -123,12 +127,16 @@ def _from_answer(error: ServerError, where: Where, what: str) -> BackendError:
     message = f"{what}: {code or 'refused'} ({status}) {text}".rstrip() + request
     right = error.details.get("Endpoint")
     if code == "AccessDenied" and right:
+        own = region_of(right)
+        region = f'= "{own}"' if own else "to the bucket's own"
         return BadConfiguration(
             f"{where.url}: this bucket is not served at {where.endpoint}, but at {right}",
-            hint=f'set the options endpoint_url = "https://{right}" and region to the bucket\'s own',
+            hint=f'set the option region {region}, and endpoint_url, where it is set, to "https://{right}"',
         )
     if code == "InvalidArgument" and "region" in text.lower():
-        return BadConfiguration(message, hint=_REGION)
+        return BadConfiguration(f"{message}; it was signed for region '{where.region}'", hint=_REGION)
+    if code == "RequestTimeTooSkewed":
+        message += clock_off(error.headers)
     if code == "NoSuchBucket":
         kind, hint = _CODES[code]
         return kind(f"{where.url}: there is no such bucket at {where.endpoint}", hint=hint)

@@ -98,6 +98,12 @@ class OssOptions:
         )
 
 
+def region_of(host: str) -> str | None:
+    """Of one of OSS's own endpoints."""
+    own = _OWN.fullmatch(host)
+    return own[1] if own and own[1] != "accelerate" else None
+
+
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
     scheme, _, rest = url.partition("://")
     if scheme != "oss":
@@ -143,8 +149,7 @@ def _endpoint_and_region(options: Mapping[str, str]) -> tuple[str, str | None]:
     if given:
         endpoint = given if "://" in given else f"https://{given}"
         host = _host_of(endpoint, given)
-        own = _OWN.fullmatch(host)
-        return endpoint.rstrip("/"), region or (own[1] if own and own[1] != "accelerate" else None)
+        return endpoint.rstrip("/"), region or region_of(host)
     if region is None:
         raise BadConfiguration(
             "neither region nor endpoint_url is set", hint='set the option region = "cn-hangzhou" or the like'

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import re
 from contextlib import AbstractContextManager
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.exceptions as boto
 import botocore.parsers
@@ -23,12 +25,24 @@ from .errors import (
     Unavailable,
     UploadGone,
 )  # fmt: skip
-from .translation import TLS_FOR_EVER, Where, retry_after, translated_by
+from .translation import TLS_FOR_EVER, Where, clock_off, retry_after, translated_by
 
-_KEY_HINT = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; and that they are this endpoint's"
-_EXPIRED = "the session token has expired: log in again, or renew what AWS_SESSION_TOKEN holds"
-_CLOCK = "this machine's clock and the store's are too far apart: set it (chrony, systemd-timesyncd)"
-_ALLOW = "these credentials may not do this: they need ListBucket, GetObject, PutObject, DeleteObject here"
+_KEY_HINT = (
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; temporary ones need their AWS_SESSION_TOKEN; and that "
+    "they are this endpoint's"
+)
+_EXPIRED = (
+    "the session token has expired: log in again, or renew it in the file of the profile, which is read again by itself; in "
+    "AWS_SESSION_TOKEN it takes a restart of the daemon"
+)
+_NOT_THEIRS = (
+    "AWS_SESSION_TOKEN (aws_session_token of the profile) is not these keys': set all three anew (lasting keys: none)"
+)
+_CLOCK = "S3 takes no request that is more than 15 minutes off: set this machine's clock (chrony, systemd-timesyncd)"
+_ALLOW = (
+    "these credentials may not do this: they need ListBucket, GetObject, PutObject, DeleteObject here; a bucket of another "
+    "account needs a bucket policy for them too"
+)
 _NONE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile, or run where an instance role is"
 
 _CODES: dict[str, tuple[type[BackendError], str]] = {
@@ -41,7 +55,7 @@ _CODES: dict[str, tuple[type[BackendError], str]] = {
     "InvalidAccessKeyId": (CredentialsRefused, _KEY_HINT),
     "SignatureDoesNotMatch": (CredentialsRefused, _KEY_HINT),
     "InvalidSecurity": (CredentialsRefused, _KEY_HINT),
-    "InvalidToken": (CredentialsRefused, _EXPIRED),
+    "InvalidToken": (CredentialsRefused, _NOT_THEIRS),
     "ExpiredToken": (CredentialsRefused, _EXPIRED),
     "TokenRefreshRequired": (CredentialsRefused, _EXPIRED),
     "RequestExpired": (CredentialsRefused, _EXPIRED),
@@ -137,12 +151,31 @@ def _from_answer(error: boto.ClientError, where: Where, what: str) -> BackendErr
     status, headers = int(meta.get("HTTPStatusCode", 0)), meta.get("HTTPHeaders", {})
     found = refusal(said, what, status, retry_after(headers))
     if said.get("Code") in _REDIRECTS or status in {301, 307, 308}:
-        region = said.get("Region") or headers.get("x-amz-bucket-region") or "the bucket's own"
-        return BadConfiguration(found.message, hint=f'set the option region = "{region}"')
+        return _elsewhere(said, headers, where, found.message)
+    if said.get("Code") == "RequestTimeTooSkewed":
+        return _with_message(found, found.message + clock_off(headers))
     if isinstance(found, BucketMissing):
-        found.message = f"{where.url}: there is no such bucket at {where.endpoint}"
-        found.args = (found.message,)
+        return _with_message(found, f"{where.url}: there is no such bucket at {where.endpoint}")
     return found
+
+
+def _with_message(error: BackendError, message: str) -> BackendError:
+    error.message, error.args = message, (message,)
+    return error
+
+
+def _elsewhere(said: dict[str, Any], headers: dict[str, str], where: Where, message: str) -> BadConfiguration:
+    """boto3 has followed to the region that was named, where that is enough. What is left is an endpoint that cannot serve
+    the bucket, or a store that names no region in the way of AWS.
+    """
+    named = re.search(r"expecting '([\w-]+)'", message)
+    region = said.get("Region") or headers.get("x-amz-bucket-region") or (named[1] if named else "")
+    hint = f'set the option region = "{region}"' if region else "set the option region to the bucket's own"
+    right = str(said.get("Endpoint", "")).removeprefix(f"{urlsplit(where.url).netloc}.")
+    if said.get("Code") == "PermanentRedirect" and where.endpoint != "AWS":
+        message += f"; it is not served at {where.endpoint}" + (f", but at {right}" if right else "")
+        hint += f' and endpoint_url = "https://{right}"' if right else " and endpoint_url to where it is served"
+    return BadConfiguration(message, hint=hint)
 
 
 # In order: the first that fits.

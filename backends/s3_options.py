@@ -1,7 +1,7 @@
 """What `s3://` takes: its URL, its options, and the boto3 client they make.
 
     endpoint_url       of an S3-compatible server; without it AWS (or AWS_ENDPOINT_URL)
-    region             default: the SDK's own chain; `us-east-1` with an endpoint
+    region             default: the SDK's own chain; `us-east-1` with an endpoint (boto3 follows a store that names another)
     profile            of ~/.aws/config
     addressing_style   path | virtual | auto; default: path with an endpoint, auto without
     checksum           auto | crc64nvme | crc32c | md5 | none (see `s3_checksum`)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from .caller import WatchedSource
 from .errors import BackendError, NotSupported, ObjectChanged, PreconditionFailed
@@ -23,6 +25,8 @@ class Where:
 
     url: str
     endpoint: str
+    region: str = ""
+    """That requests are signed for, where that is told."""
 
     def what(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}" if key else self.url
@@ -76,3 +80,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, float(headers["retry-after"]))
     except (KeyError, ValueError):
         return None
+
+
+def clock_off(headers: Mapping[str, str]) -> str:
+    """By the `Date` of an answer that just came, how far this machine's clock is from the store's, to be put after a message.
+
+    "too far apart" alone does not tell which of the two to look at, nor whether it is a time zone. Empty without a `Date`.
+    """
+    try:
+        ahead = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return ""
+    minutes = f"{abs(ahead) / 60:.0f} minutes" if abs(ahead) >= 90 else f"{abs(ahead):.0f} s"
+    return f"; this machine's clock is {minutes} {'ahead of' if ahead > 0 else 'behind'} the store's"

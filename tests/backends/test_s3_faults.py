@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,40 @@ class TestAnswers:
         assert "ExpiredToken" in caught.value.message
         assert "expired" in caught.value.hint
         assert store.head("ready") is not None
+
+    @pytest.mark.parametrize(
+        ("ahead_s", "said"),
+        [
+            (-3720, "62 minutes behind the store's"),
+            (3720, "62 minutes ahead of"),
+            (30, "30 s ahead of"),
+            (None, "injected"),
+        ],
+    )
+    def test_a_refused_clock_is_told_with_how_far_it_is_off(
+        self, store: S3Backend, proxy: FaultProxy, ahead_s: int | None, said: str
+    ) -> None:
+        date = () if ahead_s is None else (("Date", formatdate(time.time() - ahead_s, usegmt=True)),)
+        proxy.inject(Fault("PUT", answer=403, code="RequestTimeTooSkewed", headers=date))
+        with pytest.raises(CredentialsRefused) as caught:
+            put(store, "a", PART)
+        assert said in re.sub(r"(29|31) s", "30 s", str(caught.value))  # the header has whole seconds
+
+    def test_an_endpoint_that_does_not_have_the_bucket_is_named_with_the_one_that_has(
+        self, store: S3Backend, proxy: FaultProxy
+    ) -> None:
+        """Also where the store does not say the region or the endpoint."""
+        bucket = store._options.bucket
+        for said, hint in (
+            (f"<Endpoint>{bucket}.s3.example.com</Endpoint>", 'endpoint_url = "https://s3.example.com"'),
+            ("", "endpoint_url to where it is served"),
+        ):
+            proxy.inject(Fault("PUT", answer=301, body=f"<Error><Code>PermanentRedirect</Code>{said}</Error>"))
+            with pytest.raises(BadConfiguration) as caught:
+                put(store, "a", PART)
+            assert proxy.endpoint in caught.value.message
+            assert "region to the bucket's own" in caught.value.hint
+            assert hint in caught.value.hint
 
     def test_a_bucket_of_another_region_is_named(self, store: S3Backend, proxy: FaultProxy) -> None:
         region = (("x-amz-bucket-region", "eu-central-1"),)

@@ -87,6 +87,8 @@ class FaultProxy:
     """Path and Range of each request that has one."""
     expired: set[str] = field(default_factory=set)
     """Access keys that are refused with ExpiredToken."""
+    region: str = ""
+    """What is signed for another one is refused as AWS does, which names this one."""
     connections: int = 0
     body_bytes: int = 0
     """Bytes of request bodies that have passed."""
@@ -249,6 +251,9 @@ class _Conversation:
             self._proxy.ranges.append((path, headers["range"]))
         if any(f"Credential={key}/" in headers.get("authorization", "") for key in self._proxy.expired):
             fault = Fault(answer=400, code="ExpiredToken")
+        if self._proxy.region and f"/{self._proxy.region}/s3/aws4_request" not in headers.get("authorization", ""):
+            code, region = "AuthorizationHeaderMalformed", self._proxy.region
+            fault = Fault(answer=400, body=f"<Error><Code>{code}</Code><Region>{region}</Region></Error>")
         if fault.delay:
             self._proxy.wait(fault.delay)
         length = int(headers.get("content-length", 0))
