@@ -1,5 +1,7 @@
 """Fixtures that every folder of tests may ask for. Real servers live in `tests/servers`; nothing starts at import."""
 
+import signal
+
 import hypothesis
 import pytest
 from servers.hdfs_cluster import hdfs_cluster, hdfs_remote
@@ -27,6 +29,10 @@ __all__ = [
 # Machines that run tests are slow at times: how long an example takes proves nothing.
 hypothesis.settings.register_profile("ckptd", deadline=None)
 hypothesis.settings.load_profile("ckptd")
+
+# What is started in the background of a script ignores Ctrl-C, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

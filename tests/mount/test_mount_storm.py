@@ -49,7 +49,7 @@ def test_jobs_notice_nothing_of_a_server_that_is_killed(either: Served) -> None:
     assert os.listdir(either.path) == []
     wait_for(lambda: not os.listdir(either.backing / ".ckptd-open"))
     wait_for(lambda: either.ask("status")["nodes"] < 500)
-    assert resent > kills / 4
+    assert resent > 5  # else the kills met nobody
 
 
 def ended(writer: subprocess.Popen[str]) -> str:
