@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ckptd import __version__
 from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import UpgradeReport
+from ckptd.engine.context import Context
 from ckptd.fronts.mount.state import VERSION
+from ckptd.fronts.served import Served
+from ckptd.supervisor.supervise import UPGRADE_SIGNAL
 
 COMMAND = (sys.executable, "-I", "-m", "ckptd.successor")
 _LOADS_S = 60.0
+_ANSWERED_S = 0.1
+"""Until whoever asked for an upgrade has his answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,27 @@ async def ask() -> Successor:
         f"the ckptd that is installed now cannot be started: {reason}",
         hint="install it again; this one goes on serving",
     )
+
+
+async def upgrade(context: Context, served: Sequence[Served]) -> UpgradeReport:
+    """Everything below the supervisor may be killed at any time, and is started anew: that is all that an upgrade does.
+
+    Returns before it happens. Raises CkptdError as `ask`.
+    """
+    new = await ask()
+    await context.event(
+        "info", "daemon.upgrade", f"{__version__} is replaced by {new.version}", mounts=new.serves_mounts
+    )
+
+    async def replace() -> None:
+        await asyncio.sleep(_ANSWERED_S)
+        if new.serves_mounts:
+            for one in served:
+                await one.end()
+        os.kill(os.getppid(), UPGRADE_SIGNAL)
+
+    context.spawn(replace(), "upgrade")
+    return UpgradeReport(__version__, new.version, new.serves_mounts)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from ckptd.api.peers import peer_of
 from ckptd.api.server import application, serve
 from ckptd.catalog import Catalog
 from ckptd.domain.errors import CkptdError, NotInTime
-from ckptd.domain.model import Exposure, OperationKind, UpgradeReport
+from ckptd.domain.model import Exposure, OperationKind
 from ckptd.engine import leaving_ram, preparing, recovering, reporting
 from ckptd.engine.context import Context
 from ckptd.engine.engine import Engine
@@ -38,7 +38,6 @@ from ckptd.fronts.watch import WatchFront
 from ckptd.layouts import configure
 from ckptd.settings import Settings
 from ckptd.supervisor import log as logging
-from ckptd.supervisor.supervise import UPGRADE_SIGNAL
 from ckptd.tiers.lease import ignore_lease_signals
 from ckptd.tiers.pressure import PSI_FILE
 from ckptd.transfer.transfers import Transfers
@@ -47,8 +46,6 @@ log = structlog.get_logger()
 
 VARIABLE = "CKPTD_WORKER"
 _CATCH_UP_S = 5.0
-_ANSWERED_S = 0.1
-"""Until whoever asked for an upgrade has his answer."""
 PSI_VARIABLE = "CKPTD_PSI_FILE"
 """Another file than PSI_FILE: the pressure of one control group, or a test's."""
 START_ERRORS = 64
@@ -213,29 +210,12 @@ class Worker:
         context.spawn(served.run(), f"mount of {volume.name}")
         self._served.append(served)
 
-    async def _upgrade(self, context: Context) -> UpgradeReport:
-        """Everything here may be killed at any time, and is started anew: that is all that an upgrade does."""
-        new = await successor.ask()
-        await context.event(
-            "info", "daemon.upgrade", f"{__version__} is replaced by {new.version}", mounts=new.serves_mounts
-        )
-
-        async def replace() -> None:
-            await asyncio.sleep(_ANSWERED_S)
-            if new.serves_mounts:
-                for served in self._served:
-                    await served.end()
-            os.kill(os.getppid(), UPGRADE_SIGNAL)
-
-        context.spawn(replace(), "upgrade")
-        return UpgradeReport(__version__, new.version, new.serves_mounts)
-
     @contextlib.asynccontextmanager
     async def _api(self, context: Context, engine: Engine) -> AsyncIterator[None]:
         node = EngineNode(
             context, engine.reconciler, engine.operations, engine.choosing,
             version=__version__, restarts=self._orders.restarts, state_dir=self._orders.settings.node.state_dir,
-            stop=self._stop, upgrade=partial(self._upgrade, context), metrics=render,
+            stop=self._stop, upgrade=partial(successor.upgrade, context, self._served), metrics=render,
         )  # fmt: skip
         listening = socket.socket(fileno=self._orders.socket_fd)
         async with contextlib.AsyncExitStack() as stack:

@@ -21,31 +21,20 @@ from typing import Any
 from ckptd.fronts.mount import wire
 from ckptd.fronts.mount.ahead import Ahead
 from ckptd.fronts.mount.channel import Channel, Request, Unmounted
-from ckptd.fronts.mount.contents import Contents
 from ckptd.fronts.mount.context import Context, Fetching
 from ckptd.fronts.mount.control import Control, Controls
-from ckptd.fronts.mount.directories import Directories
+from ckptd.fronts.mount.dispatch import Answer, Dispatch
 from ckptd.fronts.mount.expected import Expected
-from ckptd.fronts.mount.files import Files
-from ckptd.fronts.mount.looking import Looking
-from ckptd.fronts.mount.making import Making
 from ckptd.fronts.mount.negotiation import MAX_WRITE, negotiate
 from ckptd.fronts.mount.outcomes import Outcomes
 from ckptd.fronts.mount.passthrough import Passthrough
 from ckptd.fronts.mount.placing import NeedsRoom, Placing
-from ckptd.fronts.mount.removing import Removing
-from ckptd.fronts.mount.setting import Setting
 from ckptd.fronts.mount.state import JOURNAL_AT, State
 from ckptd.fronts.mount.streams import Streams
 from ckptd.fronts.mount.tree import Tree
 from ckptd.fronts.mount.waiting import Waiting
-from ckptd.fronts.mount.xattrs import Xattrs
 
 _log = logging.getLogger("ckptd.mount")
-
-Answer = bytes | memoryview | None
-LAST_OP = 64
-"""Opcodes beyond are answered with ENOSYS, like all without a handler; the kernel does not ask again."""
 
 
 class Server:
@@ -82,54 +71,13 @@ class Server:
         self._resent = 0
         self._resends = True
         self._sent: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._handlers = self._table()
+        self._dispatch = Dispatch(self._context, {wire.Op.INIT: self._init, wire.Op.INTERRUPT: self._interrupt})
 
     def _refused(self) -> str | None:
         if not self._wants_passthrough:
             return "switched off"
         agreed = self._state.negotiated
         return None if agreed is None or agreed.passthrough else "the kernel does not offer it"
-
-    def _table(self) -> list[Callable[[Request], Answer] | None]:
-        context = self._context
-        looking, setting = Looking(context), Setting(context)
-        making, removing, xattrs = Making(context, looking), Removing(context), Xattrs(context)
-        directories, contents = Directories(context, looking), Contents(context, setting, MAX_WRITE)
-        self._files = files = Files(context, looking, setting)
-        table: list[Callable[[Request], Answer] | None] = [None] * LAST_OP
-        for part, ops in (
-            (
-                looking,
-                (
-                    wire.Op.LOOKUP,
-                    wire.Op.FORGET,
-                    wire.Op.BATCH_FORGET,
-                    wire.Op.GETATTR,
-                    wire.Op.READLINK,
-                    wire.Op.STATFS,
-                ),
-            ),
-            (making, (wire.Op.MKDIR, wire.Op.MKNOD, wire.Op.SYMLINK, wire.Op.LINK)),
-            (removing, (wire.Op.UNLINK, wire.Op.RMDIR, wire.Op.RENAME, wire.Op.RENAME2)),
-            (setting, (wire.Op.SETATTR,)),
-            (files, (wire.Op.CREATE, wire.Op.OPEN, wire.Op.RELEASE)),
-            (
-                contents,
-                (wire.Op.READ, wire.Op.WRITE, wire.Op.FSYNC, wire.Op.FALLOCATE, wire.Op.LSEEK, wire.Op.COPY_FILE_RANGE),
-            ),
-            (
-                directories,
-                (wire.Op.OPENDIR, wire.Op.READDIR, wire.Op.READDIRPLUS, wire.Op.RELEASEDIR, wire.Op.FSYNCDIR),
-            ),
-            (xattrs, (wire.Op.GETXATTR, wire.Op.LISTXATTR, wire.Op.SETXATTR, wire.Op.REMOVEXATTR)),
-        ):
-            for op in ops:
-                table[op] = getattr(part, op.name.lower())
-        table[wire.Op.INIT] = self._init
-        table[wire.Op.INTERRUPT] = self._interrupt
-        table[wire.Op.IOCTL] = _not_a_terminal
-        table[wire.Op.DESTROY] = _nothing
-        return table
 
     # ---- the loop
 
@@ -142,7 +90,7 @@ class Server:
         if self._state.fresh:
             self._context.tree.sweep()
         else:
-            self._files.take_over()
+            self._dispatch.files.take_over()
             self._resends = self._channel.resend()
         poller = select.poll()
         poller.register(self._channel.fd, select.POLLIN)
@@ -185,7 +133,7 @@ class Server:
         try:
             if request.resent and self._replay(request):
                 return
-            handler = self._handlers[request.op] if request.op < LAST_OP else None
+            handler = self._dispatch.handler(request.op)
             if handler is None:
                 self._channel.refuse(request, errno.ENOSYS)
                 return
@@ -334,11 +282,3 @@ class Server:
     def _learn(self) -> None:
         with contextlib.suppress(OSError):
             self._expected.learn(self._context.tree.sizes())
-
-
-def _not_a_terminal(_request: Request) -> Answer:
-    raise OSError(errno.ENOTTY, "not a terminal")
-
-
-def _nothing(_request: Request) -> Answer:
-    return b""
