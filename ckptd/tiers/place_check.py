@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -24,10 +25,9 @@ def check_tier(place: Place, path: str, volumes: Mapping[str, str]) -> FileSyste
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(b"\0")
     except OSError as error:
-        raise ConfigError(
-            f"{key}: '{path}' cannot be used as a tier: {error.strerror}",
-            hint="choose a directory that this user may create and write to",
-        ) from error
+        if error.errno != errno.ENOSPC or not os.path.isdir(os.path.join(path, VOLUMES)):
+            raise _unusable(key, path, error) from error
+        # It is one, and full of what a daemon has to move away.
     found = filesystem_of(path)
     if found.network:
         raise ConfigError(
@@ -35,6 +35,13 @@ def check_tier(place: Place, path: str, volumes: Mapping[str, str]) -> FileSyste
             hint="use a local disk for the tier; the shared directory can be the remote: file://<directory>",
         )
     return found
+
+
+def _unusable(key: str, path: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{key}: '{path}' cannot be used as a tier: {error.strerror}",
+        hint="choose a directory that this user may create and write to",
+    )
 
 
 def check_apart(key: str, tier: str, name: str, volume: str) -> None:

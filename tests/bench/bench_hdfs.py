@@ -1,15 +1,17 @@
 """Speed and CPU of ckptd's transfers to HDFS beside hdfs-native and pyhdfs alone, one stream each, as their users write it.
 
-    python tests/bench/bench_hdfs.py [--rounds 3] [--size 1GiB] [--threads 4] [--part-size 64MiB]
+    python tests/bench/bench_hdfs.py [--rounds 3] [--size 1GiB] [--threads 4] [--part-size 64MiB] [--huge]
 
 NameNode and DataNode (`make hdfs`) share the machine's cores. All take turns, round by round; `ckptd http` goes by WebHDFS
 alone. Ours takes CRC-64/NVME and HDFS's own checksum of every byte and has both compared; theirs check what the protocol
-checks. CPU is user plus system time of the client.
+checks. CPU is user plus system time of the client. Files lie on /dev/shm, as those of a watched
+volume do; with `--huge`, as root, on a tmpfs with huge pages, as those of a mounted one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -19,13 +21,18 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.bench_oss import MIB, compare, compared, median, run  # noqa: E402
+from bench.mount_peers import tmpfs  # noqa: E402
 
 
 def main() -> int:
     options = parse()
     from servers.hdfs_own import running
 
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ckptd-bench-") as folder, running() as cluster:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ckptd-bench-"))
+        if options.huge:
+            folder = stack.enter_context(tmpfs(Path(folder, "tier"), f"huge=within_size,size={4 * options.size}"))
+        cluster = stack.enter_context(running())
         source = Path(folder, "source")
         block = os.urandom(16 * MIB)
         with source.open("wb") as file:
@@ -138,6 +145,7 @@ def parse() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--huge", action="store_true", help="on a tmpfs with huge pages, as root")
     parser.add_argument("--size", type=size_of, default=1024 * MIB)
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--part-size", type=size_of, default=64 * MIB)

@@ -129,3 +129,18 @@ def test_without_room_anywhere_for_long_it_is_enospc_and_an_event(new_mounted: C
                 save(run / f"checkpoint-{step}", {"model.bin": os.urandom(4 * MIB)})
         assert refused.value.errno == errno.ENOSPC
         daemon.until(lambda: "tier.full" in {event["event"] for event in daemon.json("events")}, "it is told")
+
+
+def test_a_daemon_starts_on_memory_that_is_full(new_mounted: Callable[..., Daemon]) -> None:
+    """It has to: nobody else can make room."""
+    daemon = new_mounted(ram_budget="8MiB", nvme_budget="0")
+    daemon.start()
+    run = daemon.volume / "run-1"
+    with away(daemon):
+        save(run / "checkpoint-1", {"model.bin": os.urandom(8 * MIB)})
+        daemon.crash()
+        tier = daemon.ram / "volumes/ckpt/run-1/rest"
+        with pytest.raises(OSError, match="No space left"):
+            tier.write_bytes(bytes(4 * MIB))
+    daemon.start()
+    daemon.committed("run-1", 1)

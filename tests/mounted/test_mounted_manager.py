@@ -27,7 +27,7 @@ HANDED_ON = (
     "os.execvp(sys.argv[2 + count], sys.argv[2 + count:])"
 )
 SAVING = """
-import os, sys
+import os, sys, time
 held = open(sys.argv[1] + "/held.bin", "w+b", buffering=0)
 print("saving", flush=True)
 number = 0
@@ -40,6 +40,7 @@ while os.path.exists(sys.argv[2]):
     os.rename(name + ".tmp", name)
     assert open(name, "rb").read() == block, name
     number += 1
+    time.sleep(0.01)
 print(number, os.path.getsize(sys.argv[1] + "/held.bin") == number * 100_000, flush=True)
 """
 
