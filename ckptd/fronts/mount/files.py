@@ -91,7 +91,9 @@ class Files:
         self._outcomes.begin(request.op, request.unique, ABSENT)
         if not node.opens:
             self._context.passthrough.mediate(node, "it was opened before all of it was here")
-        return self._count(node, -1)
+        opened = self._count(node, -1)
+        self._nodes.read_early(node)
+        return opened
 
     def _descriptor(self, node: Node, flags: int) -> int:
         return self._tree.opened(node, write=bool(flags & (os.O_ACCMODE | os.O_TRUNC)))

@@ -47,6 +47,7 @@ class Nodes:
         self.root = Node(wire.ROOT_ID, wire.ROOT_ID, root.st_ino, root.st_dev, 0, b"", DIRECTORY)
         self.by_id: dict[int, Node] = {wire.ROOT_ID: self.root}
         self.by_identity: dict[tuple[int, int], Node] = {(root.st_ino, root.st_dev): self.root}
+        self._reading: set[Node] = set()
         for slot in state.load():
             self._adopt(slot)
 
@@ -57,6 +58,17 @@ class Nodes:
             self.rename(node, 0, b"%x" % node.id)
         self.by_id[node.id] = node
         self._index(node)
+        if node.opens and node.flags & COLD:
+            self._reading.add(node)
+
+    def read_early(self, node: Node) -> None:
+        """Somebody reads a cold file before all of it is here."""
+        self._reading.add(node)
+
+    def reading(self, parent: int, name: bytes) -> Node | None:
+        """The node of a file that is read so, by its name: when it has come, its identity is not yet that of its node."""
+        self._reading = {node for node in self._reading if node.opens and node.flags & COLD}
+        return next((node for node in self._reading if (node.parent, node.name) == (parent, name)), None)
 
     def _index(self, node: Node) -> None:
         if node.ino:

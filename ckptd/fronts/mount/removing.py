@@ -31,7 +31,7 @@ class Removing:
         stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         if modes.S_ISDIR(stat.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory")
-        node = self._nodes.by_identity.get((stat.st_ino, stat.st_dev))
+        node = self._node(stat, request.nodeid, name)
         self._whole(node)
         self._outcomes.begin(request.op, request.unique, Names(source=stat.st_ino))
         self._before_loss(node, request.nodeid, dir_fd, name)
@@ -58,6 +58,13 @@ class Removing:
     def _gone_before(self, request: Request, dir_fd: int, name: bytes) -> bool:
         before = self._outcomes.begun(request.unique) if request.resent else None
         return before is not None and happened(request.op, before, Names(source=inode(dir_fd, name)))
+
+    def _node(self, stat: os.stat_result, parent: int, name: bytes) -> Node | None:
+        """The node of what was found at a name."""
+        node = self._nodes.by_identity.get((stat.st_ino, stat.st_dev))
+        if node is None and (node := self._nodes.reading(parent, name)) is not None:
+            self._context.settle(node)
+        return node
 
     def _whole(self, node: Node | None) -> None:
         """A file that somebody reads while it is being fetched loses its name when it is here."""
@@ -96,13 +103,13 @@ class Removing:
                 if exchange:
                     self._moved(source_fd, request.nodeid, source)
                 return b""
-        moved = self._standing(source_fd, source)
+        moved = self._standing(source_fd, request.nodeid, source)
         if moved is None:
             raise FileNotFoundError(errno.ENOENT, "nothing there")
         if self._tree.holds_cold(source_fd, source) or (exchange and self._tree.holds_cold(target_fd, target)):
             # The remote has it by its name. Whoever wants it under another one copies it (mv does), which fetches it.
             raise OSError(errno.EXDEV, "only in the remote")
-        over = self._standing(target_fd, target)
+        over = self._standing(target_fd, new_parent, target)
         if over is not None:
             self._whole(over[1])
         names = Names(moved[0].st_ino, 0 if over is None else over[0].st_ino)
@@ -123,7 +130,7 @@ class Removing:
                 self._after_loss(over[1], over[0])
         return b""
 
-    def _standing(self, dir_fd: int, name: bytes) -> tuple[os.stat_result, Node | None] | None:
+    def _standing(self, dir_fd: int, parent: int, name: bytes) -> tuple[os.stat_result, Node | None] | None:
         """What stands at a name itself, and the node of what it shows (of a demoted file the object's)."""
         try:
             stat = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
@@ -133,7 +140,7 @@ class Removing:
         if modes.S_ISLNK(stat.st_mode):
             with contextlib.suppress(FileNotFoundError):
                 shown, _ = self._tree.look(dir_fd, name)
-        return stat, self._nodes.by_identity.get((shown.st_ino, shown.st_dev))
+        return stat, self._node(shown, parent, name)
 
     def _move(self, node: Node | None, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None:
         """Follows the name by which a node is known. Directories have one name only, so theirs is always that."""
@@ -142,6 +149,6 @@ class Removing:
 
     def _moved(self, dir_fd: int, parent: int, name: bytes) -> None:
         """The server that renamed it was killed before it, or while it, noted the new name."""
-        found = self._standing(dir_fd, name)
+        found = self._standing(dir_fd, parent, name)
         if found is not None and found[1] is not None:
             self._nodes.rename(found[1], parent, name)
