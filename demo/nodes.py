@@ -106,7 +106,9 @@ class Node:
         )  # fmt: skip
         self._end_supervisor()  # where it could not be reached, e.g. because it was still starting
         if self.ram:
-            if self.ram.is_mount():  # it is kept where something in it is not durable yet: here what the killed save left
+            if (
+                self.ram.is_mount()
+            ):  # it is kept where something in it is not durable yet: here what the killed save left
                 subprocess.run(["umount", self.ram], check=False)
             shutil.rmtree(self.ram, ignore_errors=True)
         shutil.rmtree(self.home, ignore_errors=True)

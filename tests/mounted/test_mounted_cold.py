@@ -166,7 +166,7 @@ def test_a_job_may_delete_cold_files_and_the_remote_keeps_them(cold: Cold) -> No
     assert os.listdir(cold.folder) == ["checkpoint-2"]
     assert len(daemon.json("ls", cold.run)) == 2, "it is known still"
     time.sleep(1)  # time for a stub to be made again, which must not happen
-    assert not (cold.folder / "checkpoint-1").exists()
+    assert not (cold.folder / "checkpoint-1").exists(), sorted((cold.folder / "checkpoint-1").rglob("*"))
     assert (cold.there / "checkpoint-1/model.bin").exists()
     daemon.ctl("prefetch", f"{cold.run}@1")
     assert (cold.folder / "checkpoint-1/config.json").read_bytes() == b"{}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests_mounted_volume import digest, server_pid
@@ -18,6 +20,14 @@ pytestmark = [pytest.mark.mount, pytest.mark.xdist_group("test_mounted_full")]
 
 def in_nvme(daemon: Daemon) -> list[int]:
     return [path.stat().st_size for path in (daemon.home / "nvme/volumes/ckpt/objects").iterdir()]
+
+
+def held_open(path: Path) -> io.FileIO:
+    """Fills memory, and stays: what a writer has open is not moved away."""
+    path.parent.mkdir(parents=True)
+    file = io.FileIO(path, "w")
+    file.write(os.urandom(9 * MIB - 65536))
+    return file
 
 
 def test_saves_that_memory_has_no_room_for_begin_in_the_tier_below(new_mounted: Callable[..., Daemon]) -> None:
@@ -43,7 +53,7 @@ def test_a_file_that_began_below_lives_like_any_other(new_mounted: Callable[...,
     daemon.start()
     run = daemon.volume / "run-1"
     with away(daemon):
-        save(run / "checkpoint-1", {"ballast.bin": os.urandom(9 * MIB - 65536)})
+        ballast = held_open(run / "checkpoint-1/ballast.bin")
         content = os.urandom(6 * MIB)
         (run / "tmp-checkpoint-2").mkdir()
         target = run / "tmp-checkpoint-2/model.bin"
@@ -58,6 +68,7 @@ def test_a_file_that_began_below_lives_like_any_other(new_mounted: Callable[...,
         assert target.read_bytes() == content
         os.chmod(target, 0o640)
         assert target.stat().st_mode & 0o777 == 0o640
+        ballast.close()
     daemon.committed("run-1", 2)
     assert objects(daemon.remote)["run-1/checkpoint-2/model.bin"] == content
     daemon.ctl("evict", "run-1@2")
@@ -80,13 +91,14 @@ def test_a_kill_of_everything_does_not_lose_what_began_below(new_mounted: Callab
     daemon.start()
     run = daemon.volume / "run-1"
     with away(daemon):
-        save(run / "checkpoint-1", {"ballast.bin": os.urandom(9 * MIB - 65536)})
+        ballast = held_open(run / "checkpoint-1/ballast.bin")
         save(run / "checkpoint-2", {"model.bin": b"2" * (5 * MIB)})
         assert 5 * MIB in in_nvme(daemon)
         before = digest(run / "checkpoint-2/model.bin")
         os.kill(server_pid(daemon), 9)
         os.kill(daemon.worker_pid(), 9)
         assert digest(run / "checkpoint-2/model.bin") == before
+        ballast.close()
     daemon.committed("run-1", 2)
 
 

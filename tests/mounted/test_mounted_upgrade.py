@@ -19,13 +19,13 @@ import ckptd
 pytestmark = [pytest.mark.mount, pytest.mark.xdist_group("test_mounted_upgrade")]
 SOURCE = Path(ckptd.__file__).parent.parent
 SAVING = """
-import hashlib, os, sys
+import os, sys, time
 held = open(sys.argv[1] + "/held.bin", "w+b", buffering=0)
 print("saving", flush=True)
 number, sums = 0, {}
 while os.path.exists(sys.argv[2]):
-    block = os.urandom(1 << 20)
-    held.write(block)
+    block = os.urandom(100_000)
+    assert held.write(block) == len(block), "the tier is full"
     name = f"{sys.argv[1]}/part-{number % 20}"
     with open(name + ".tmp", "wb") as file:
         file.write(block)
@@ -33,8 +33,9 @@ while os.path.exists(sys.argv[2]):
     with open(name, "rb") as file:
         assert file.read() == block, name
     number += 1
+    time.sleep(0.005)
 held.seek(0)
-assert len(held.read()) == number << 20
+assert len(held.read()) == number * 100_000, (number, os.fstat(held.fileno()).st_size)
 print(number, flush=True)
 """
 

@@ -45,12 +45,6 @@ def test_without_a_ticket_nothing_is_served(with_ticket: NewDaemon, hdfs_secured
     is_refused(daemon, ("hdfs://localhost:", "Kerberos: ", "No credentials were supplied"), ("klist", "kinit"), 1, ())
 
 
-def test_a_ticket_that_is_over_is_said_to_be(with_ticket: NewDaemon, hdfs_secured: SecuredCluster) -> None:
-    cache = hdfs_secured.ticket(lifetime="2s")
-    wait_until_over(hdfs_secured, cache)
-    is_refused(with_ticket(cache), ("hdfs://localhost:", "Kerberos: ", "Ticket expired"), ("kinit", "k5start"), 1, ())
-
-
 @pytest.mark.slow
 def test_a_ticket_that_ends_while_the_daemon_runs_is_missed_by_its_next_worker_until_there_is_another(
     with_ticket: NewDaemon, hdfs_secured: SecuredCluster
