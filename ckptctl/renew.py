@@ -8,7 +8,7 @@ import click
 
 from ckptctl.client import Client
 from ckptctl.session import Session
-from ckptd.domain.errors import CkptdError, DaemonUnreachable, NotInTime
+from ckptd.domain.errors import DaemonUnreachable, NotInTime
 
 
 def upgrade(session: Session, timeout: float) -> None:
@@ -22,9 +22,8 @@ def upgrade(session: Session, timeout: float) -> None:
             now = client.get("/v1/status")
             if now["pid"] != before:
                 break
-        except CkptdError as error:
-            if not isinstance(error, DaemonUnreachable):
-                raise
+        except DaemonUnreachable:
+            pass  # between the two
         if time.monotonic() - begun > timeout:
             raise NotInTime("the new processes do not serve yet", hint="the daemon's log says why; it goes on trying")
         time.sleep(0.05)

@@ -33,6 +33,7 @@ from pathlib import Path
 import mount_peers as peers
 import mount_picture
 import mount_work as work
+from bench_s3 import size_of
 
 from ckptd.fronts.mount.possible import refused_here
 
@@ -280,13 +281,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes the rows there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also draws them")
     return parser.parse_args()
-
-
-def size_of(text: str) -> int:
-    for unit, factor in (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)):
-        if text.endswith(unit):
-            return int(text.removesuffix(unit)) * factor
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ class Ahead:
         window = self._windows[node] = _Window(path, size, promised if promised >= LEAST else 0)
         if window.outstanding:
             self._allocate(node, window, min(promised, size + LARGEST_STEP))
-        self._calm_at = time.monotonic() + CALM_S
-        self._due = min(self._due, self._calm_at - CALM_S + SOON_S) if self._due else self._calm_at - CALM_S + SOON_S
+        now = time.monotonic()
+        self._calm_at = now + CALM_S
+        self._due = min(self._due or now + SOON_S, now + SOON_S)
 
     def follows(self, node: Node) -> bool:
         return node in self._windows

@@ -43,12 +43,12 @@ class Placing:
     def room_for(self, path: bytes, *, patient: bool) -> int | None:
         """Bytes to promise the new file; None if it is not to begin in memory. Raises NeedsRoom while it may wait for that."""
         expected = self._expected.of(path)
-        free, tier = self._ahead.free(), self._ahead.size()
+        free = self._ahead.free()
         if expected is None:
-            return 0 if free * UNKNOWN_SHARE >= tier else None
+            return 0 if free * UNKNOWN_SHARE >= self._ahead.size() else None
         if expected <= free:
             return expected
-        if patient and expected <= tier:
+        if patient and expected <= self._ahead.size():
             raise NeedsRoom(expected, WAITS_S)
         return None
 

@@ -103,9 +103,8 @@ class Tree:
             if self._is_object(target):
                 try:
                     return os.stat(target), target
-                except (
-                    FileNotFoundError
-                ):  # its disk is gone; a job that is told ENOENT would think there never was a checkpoint
+                except FileNotFoundError:
+                    # Its disk is gone. A job that is told ENOENT would think that there never was a checkpoint.
                     raise OSError(errno.EIO, "the tier below has lost it") from None
             cold = stub.read(target)
             if cold is not None:
