@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "latest": "ckptctl.commands.checkpoints",
     "prefetch": "ckptctl.commands.operations",
     "flush": "ckptctl.commands.operations",
+    "drain": "ckptctl.commands.drain",
     "tag": "ckptctl.commands.tags",
     "tags": "ckptctl.commands.tags",
     "diff": "ckptctl.commands.diff",

@@ -137,6 +137,8 @@ def _operations(found: Status) -> Table:
         elif (moved := done - operation.get("bytes_before", 0)) > 0 and operation["seconds"] > 0:
             rate = moved / operation["seconds"]
             text += f"   {figures.speed(rate)}, {figures.duration((total - done) / rate)} left"
+        if operation["state"] == "running" and operation.get("deadline_at"):
+            text += f"   {figures.duration(_until(operation['deadline_at']))} to its deadline"
         bar = _bar(done, total, "cyan")
         table.add_row(
             f"#{operation['id']}", Text(f"{operation['kind']} {operation['target']}", overflow="fold"), bar, text
@@ -156,6 +158,10 @@ def _bar(part: int, whole: int, style: str) -> Text:
     """Reads well without colour too."""
     filled = 0 if whole <= 0 else min(BAR, round(BAR * part / whole))
     return Text.assemble(("█" * filled, style), ("░" * (BAR - filled), "dim"), no_wrap=True, overflow="ignore")
+
+
+def _until(when: str) -> float:
+    return max(0.0, (datetime.fromisoformat(when) - datetime.now(UTC)).total_seconds())
 
 
 def _ago(when: str) -> str:

@@ -239,7 +239,7 @@ class Worker:
         if self._flush_first:
             limit = self._orders.settings.node.shutdown_timeout
             arguments = {"timeout": f"{limit:g}"}
-            operation = await engine.operations.start(OperationKind.FLUSH, "", "", arguments)
+            operation = await engine.operations.start(OperationKind.DRAIN, "", "", arguments)
             async for _ in engine.operations.follow(operation.id):
                 pass
         if self._evict:

@@ -156,6 +156,15 @@ class StartFlush(Request):
     arguments: FlushArguments = FlushArguments()
 
 
+class StartDrain(Request):
+    """Everything on the node, the newest whole checkpoint of each run first."""
+
+    kind: Literal["drain"]
+    volume: None = None
+    target: None = None
+    arguments: FlushArguments = FlushArguments()
+
+
 class StartVerify(Request):
     kind: Literal["verify"]
     volume: VolumeName | None = None
@@ -208,7 +217,15 @@ class StartScrub(Request):
 
 
 AnyStart = (
-    StartPrefetch | StartFlush | StartVerify | StartRestore | StartRemove | StartEvict | StartChecksum | StartScrub
+    StartPrefetch
+    | StartFlush
+    | StartDrain
+    | StartVerify
+    | StartRestore
+    | StartRemove
+    | StartEvict
+    | StartChecksum
+    | StartScrub
 )
 START: TypeAdapter[AnyStart] = TypeAdapter(Annotated[AnyStart, Field(discriminator="kind")])
 

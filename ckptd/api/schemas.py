@@ -126,6 +126,7 @@ class OperationBody(Body):
     volume: str
     started_at: Time
     finished_at: Time | None
+    deadline_at: Time | None = Field(default=None, description="When it ends as timeout; null: never")
     error_code: str | None
     hint: Message
     result: Message | None
@@ -139,7 +140,7 @@ class OperationBody(Body):
             return value
         fields = {name: getattr(value, name) for name in Operation.__dataclass_fields__}
         until = time.time() if value.finished_at is None else value.finished_at
-        return fields | {"seconds": round(max(0.0, until - value.started_at), 3)}
+        return fields | {"seconds": round(max(0.0, until - value.started_at), 3), "deadline_at": value.deadline_at}
 
 
 class EventBody(Body):

@@ -85,6 +85,7 @@ class Attributes:
 class OperationKind(StrEnum):
     PREFETCH = "prefetch"
     FLUSH = "flush"
+    DRAIN = "drain"
     VERIFY = "verify"
     RESTORE = "restore"
     REMOVE = "remove"
@@ -124,6 +125,12 @@ class Operation:
     arguments: dict[str, str] = field(default_factory=dict)
     bytes_before: int = 0
     """Of `bytes_done`, what was done when it began: says nothing about its speed."""
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When it ends as TIMEOUT; None: never."""
+        limit = self.arguments.get("timeout")
+        return None if limit is None else self.started_at + float(limit)
 
 
 @dataclass(frozen=True, slots=True)

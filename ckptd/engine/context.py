@@ -77,6 +77,8 @@ class Context:
     """Remotes that are known, and reported, to be unreachable: name -> why."""
     flushed: Counter[tuple[str, str, int | None]] = field(default_factory=Counter)
     """Checkpoints that a running flush names: they are sent even if `sync = latest` would skip them."""
+    draining: int = 0
+    """Operations that empty this node of what is exposed."""
     daemon: str = ""
     """Tells two daemons apart that bear the same node name; kept with the catalog."""
     daemon_since: float = 0.0

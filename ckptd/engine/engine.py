@@ -16,6 +16,7 @@ from ckptd.engine.checksumming import Checksumming
 from ckptd.engine.companions import Companions
 from ckptd.engine.context import Context
 from ckptd.engine.doubting import Doubting
+from ckptd.engine.draining import Draining
 from ckptd.engine.flushing import Flushing
 from ckptd.engine.identity import identify
 from ckptd.engine.mending import Mending
@@ -74,11 +75,13 @@ class Engine:
         )
         self.opening = Opening(context, prefetching)
         removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
+        flushing = Flushing(context, self.reconciler, actions.uploading)
         self.operations = Operations(
             context,
             {
                 OperationKind.PREFETCH: prefetching.prefetch,
-                OperationKind.FLUSH: Flushing(context, self.reconciler, actions.uploading).flush,
+                OperationKind.FLUSH: flushing.flush,
+                OperationKind.DRAIN: Draining(context, self.reconciler, flushing).drain,
                 OperationKind.VERIFY: Verifying(context, self.choosing, self.replacing, self.mending).verify,
                 OperationKind.RESTORE: Restoring(context, self.choosing, doubting).restore,
                 OperationKind.REMOVE: removing.remove,

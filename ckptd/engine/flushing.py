@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ckptd.domain.errors import NotKnown
 from ckptd.domain.model import CheckpointState
@@ -22,17 +22,17 @@ class Flushing:
         self._reconciler = reconciler
         self._uploading = uploading
 
-    async def flush(self, progress: Progress) -> None:
+    async def flush(self, progress: Progress, said: Callable[[], str] | None = None) -> None:
         """A torn or lost checkpoint counts as flushed once its files are durable: it can never be committed.
 
-        Raises NotKnown for a run or checkpoint that does not exist.
+        `said`: what to tell beside the figures, after every look. Raises NotKnown for a run or checkpoint that does not exist.
         """
         await self._context.catch_up()
         with self._asked_for(progress):
             await self._reconciler.look()
             self._context.retries.clear()  # a user waits: try at once what waited for its next attempt
             self._context.wake()
-            await self._wait(progress)
+            await self._wait(progress, said)
 
     @contextlib.contextmanager
     def _asked_for(self, progress: Progress) -> Iterator[None]:
@@ -52,7 +52,7 @@ class Flushing:
                 del flushed[its]
             self._context.wake()
 
-    async def _wait(self, progress: Progress) -> None:
+    async def _wait(self, progress: Progress, said: Callable[[], str] | None) -> None:
         at_start: int | None = None
         first = True
         while True:
@@ -63,7 +63,7 @@ class Flushing:
             at_start = max(left, at_start or 0)
             sent = sum(self._uploading.sent.get(row.id, 0) for unit in exposed for row in unit.rows)
             progress.total, progress.done = at_start, max(0, at_start - left + min(sent, left))
-            progress.result = self._waited_for(exposed)
+            progress.result = said() if said else self._waited_for(exposed)
             if first:
                 progress.before, first = progress.done, False
             if not exposed:

@@ -105,7 +105,7 @@ class EngineNode:
         self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
     ) -> Operation:
         if target is None:
-            if kind not in (OperationKind.FLUSH, OperationKind.SCRUB):
+            if kind not in (OperationKind.FLUSH, OperationKind.SCRUB, OperationKind.DRAIN):
                 raise UsageError(f"{kind} needs a RUN[@STEP]")
             name = volume if volume is None else self._context.volume(volume).name
             return await self._operations.start(kind, name or "", "", arguments)
@@ -268,7 +268,7 @@ class EngineNode:
             self._stop(evict)
             return ShutdownReport(left, None)
         arguments = {} if timeout is None else {"timeout": f"{timeout:g}"}
-        operation = await self._operations.start(OperationKind.FLUSH, "", "", arguments)
+        operation = await self._operations.start(OperationKind.DRAIN, "", "", arguments)
         self._context.spawn(self._stop_after(operation.id, evict), "stop after flush")
         return ShutdownReport(left, operation)
 

@@ -104,7 +104,7 @@ class Operations:
                 await body(progress)
         except TimeoutError as error:
             raise NotInTime(
-                f"{operation.kind} of {operation.target or operation.volume} is not done after {float(limit):g} s"
+                f"{operation.kind} of {operation.target or operation.volume or 'everything'} is not done after {float(limit):g} s"
                 + (f": {progress.result}" if progress.result else ""),
                 hint="the daemon goes on with what its policy asks for; ckptctl status shows what is left",
             ) from error

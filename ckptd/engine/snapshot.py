@@ -42,7 +42,7 @@ def take(
         )
         for place, tier in context.tiers.items()
     )
-    return Snapshot(views, tiers)
+    return Snapshot(views, tiers, draining=context.draining > 0)
 
 
 def _pruners(units: Sequence[Unit]) -> dict[tuple[str, str], str]:

@@ -8,6 +8,8 @@ Uploads (`uploads`)
   - While a file of a checkpoint is open, its closed ones wait for up to `HOLD_S`: the save comes first.
   - Order: complete checkpoints, then writing ones, then loose files, then torn ones. Among complete ones what was begun
     is finished first, then the newest checkpoint of every run, the run exposed longest before the others.
+  - While the node is drained: the newest whole checkpoint of every run first, and of these the one with the least left to
+    send, so that as many runs as can be have one when the time is over. Nothing waits for a save under way.
   - Markers go after all other files of their checkpoint; a run's pointer files (`latest`) after the files of its
     checkpoints that were closed before them.
   - `sync = latest`: complete checkpoints only, and not one that was superseded before its upload began. Loose files go
@@ -55,7 +57,7 @@ def plan(snapshot: Snapshot, now: float) -> tuple[Action, ...]:
     """Actions in the order in which to start them; `now` in seconds since the epoch."""
     ordered = standings(snapshot.units)
     tiers = {tier.place: tier for tier in snapshot.tiers}
-    to_remote = remote_work(ordered, now)
+    to_remote = remote_work(ordered, now, draining=snapshot.draining)
     to_abandon = abandoned(ordered)
     uploading = {action.file for action in to_remote if isinstance(action, Upload)}
     settled_otherwise = {(a.volume, a.run, a.step) for a in (*to_remote, *to_abandon) if not isinstance(a, Upload)}

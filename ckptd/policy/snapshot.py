@@ -144,3 +144,5 @@ class TierView:
 class Snapshot:
     units: tuple[UnitView, ...]
     tiers: tuple[TierView, ...]
+    draining: bool = False
+    """The node is about to end: what is worth most goes to the remote first."""

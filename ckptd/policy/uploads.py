@@ -18,7 +18,7 @@ HOLD_S = 3.0
 bandwidth from the save that the job is waiting for (tests/bench/bench_save.py)."""
 
 
-def remote_work(standings: Sequence[Standing], now: float) -> list[RemoteAction]:
+def remote_work(standings: Sequence[Standing], now: float, *, draining: bool = False) -> list[RemoteAction]:
     """Uncommits, commits, uploads, most urgent first; for a remote that is down one of them as a trial."""
     uncommits: list[tuple[Standing, RemoteAction]] = []
     commits: list[tuple[Standing, RemoteAction]] = []
@@ -29,7 +29,7 @@ def remote_work(standings: Sequence[Standing], now: float) -> list[RemoteAction]
         unit = standing.unit
         if unit.busy or (unit.manifest_current and not unit.to_send) or not _may_upload(standing):
             continue
-        wanted = _wanted(standing, exposed.get((unit.volume, unit.run)), now)
+        wanted = _wanted(standing, exposed.get((unit.volume, unit.run)), now, hold=not draining)
         wanted = [file for file in wanted if (unit.volume, unit.run, file.points_to) not in uncommitted]
         ready = unit.step is not None and _committable(standing)
         if unit.step is not None and not waits(unit.retry_at, now):
@@ -38,7 +38,7 @@ def remote_work(standings: Sequence[Standing], now: float) -> list[RemoteAction]
             elif ready and not unit.manifest_current and not unit.part_committed:
                 commits.append((standing, Commit(unit.volume, unit.run, unit.step)))
         if wanted and not standing.stale:
-            prefix = _unit_order(standing, wanted)
+            prefix = (_by_value if draining else _unit_order)(standing, wanted)
             uploads.extend(
                 ((*prefix, file.closed_at, file.id), standing, Upload(file.id, file.generation)) for file in wanted
             )
@@ -63,13 +63,16 @@ def _may_upload(standing: Standing) -> bool:
     return unit.policy.sync is Sync.ALL and not standing.stale
 
 
-def _wanted(standing: Standing, exposed_since: float | None, now: float) -> list[FileView]:
-    """The files to send now. Markers wait for the rest of their unit, pointers for the checkpoints before them."""
+def _wanted(standing: Standing, exposed_since: float | None, now: float, *, hold: bool) -> list[FileView]:
+    """The files to send now. Markers wait for the rest of their unit, pointers for the checkpoints before them.
+
+    `hold`: those of a save under way wait for `HOLD_S`.
+    """
     found: list[FileView] = []
     markers: list[FileView] = []
     loose = standing.unit.step is None
     others_durable = True
-    saving = not loose and standing.unit.open
+    saving = hold and not loose and standing.unit.open
     for file in standing.unit.to_send:
         # A log that is never closed must not hold a run's pointers for ever, so only settled loose files count.
         others_durable = others_durable and (file.last or (loose and not file.settled))
@@ -123,6 +126,16 @@ def _unit_order(standing: Standing, wanted: Sequence[FileView]) -> _Order:
     if standing.rank is None:
         return (1, 0, 0, *place)
     return (0, int(not standing.begun), standing.rank, *place)
+
+
+def _by_value(standing: Standing, wanted: Sequence[FileView]) -> _Order:
+    """What a loss of the node in a moment would cost most. A part of a checkpoint of several nodes is the newest of its run."""
+    unit = standing.unit
+    rank = 0 if unit.part else standing.rank
+    if unit.step is None or rank is None:
+        return _unit_order(standing, wanted)
+    left = sum(file.size for file in unit.to_send)
+    return (0, rank, left, unit.volume, unit.run, unit.step)
 
 
 def _with_trials(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 LONGEST_NAP = 0.2
@@ -13,7 +14,9 @@ BURST = 0.25
 
 
 class Pacer:
-    """`rate` bytes a second; 0: no cap."""
+    """`rate` bytes a second; 0: no cap. Threads take turns in the order in which they came: one that gives up, because its
+    transfer was cancelled, leaves its place to those behind it at once.
+    """
 
     def __init__(
         self,
@@ -26,30 +29,40 @@ class Pacer:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._turns: deque[threading.Event] = deque()
+        """Who waits; the first one's is set."""
         self._free_at = clock()
-        """When all that was granted so far has been sent at `rate`."""
+        """When all that was granted so far has been sent at `rate`. Only who has the turn changes it."""
 
     def set_rate(self, rate: float) -> None:
-        with self._lock:
-            self._rate = rate
+        self._rate = rate
 
     def take(self, count: int, check: Callable[[], None]) -> None:
         """Returns when `count` bytes may go; `check` is called between naps and may raise: then they do not go."""
-        until = self._reserve(count)
+        if self._rate <= 0:
+            return
+        turn = self._queued()
         try:
+            while not turn.wait(LONGEST_NAP):
+                check()
+            rate = self._rate
+            until = max(self._free_at, self._clock() - BURST) + (count / rate if rate > 0 else 0.0)
             while (wait := until - self._clock()) > 0:
                 check()
                 self._sleep(min(wait, LONGEST_NAP))
-        except BaseException:
-            with self._lock:
-                if self._rate > 0:
-                    self._free_at -= min(count / self._rate, wait)
-            raise
+            self._free_at = until
+        finally:
+            self._leave(turn)
 
-    def _reserve(self, count: int) -> float:
+    def _queued(self) -> threading.Event:
+        turn = threading.Event()
         with self._lock:
-            now = self._clock()
-            if self._rate <= 0:
-                return now
-            self._free_at = max(self._free_at, now - BURST) + count / self._rate
-            return self._free_at
+            self._turns.append(turn)
+            self._turns[0].set()
+        return turn
+
+    def _leave(self, turn: threading.Event) -> None:
+        with self._lock:
+            self._turns.remove(turn)
+            if self._turns:
+                self._turns[0].set()

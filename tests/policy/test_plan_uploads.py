@@ -16,11 +16,14 @@ from planner_views import (
     committed,
     file,
     planned,
+    tiers,
     unit,
 )  # fmt: skip
 
 from ckptd.policy.actions import Commit, Uncommit, Upload
+from ckptd.policy.plan import plan
 from ckptd.policy.policy import Policy, Sync
+from ckptd.policy.snapshot import Snapshot
 from ckptd.policy.uploads import HOLD_S
 
 LATEST = Policy(sync=Sync.LATEST)
@@ -244,3 +247,33 @@ def test_what_a_dead_writer_left_beside_a_complete_checkpoint_is_neither_sent_no
     assert planned(unit(1, COMPLETE, left, file(RAM, REMOTE, id=2))) == (Commit("v", "r", 1),)
     assert uploads(unit(1, COMPLETE, left, file(RAM, id=2, last=True))) == [2]
     assert planned(unit(1, COMPLETE, file(RAM, id=1, settled=False), file(RAM, REMOTE, id=2))) == ()
+
+
+def drained(*units) -> list[int]:
+    return [a.file for a in plan(Snapshot(units, tiers(), draining=True), NOW) if isinstance(a, Upload)]
+
+
+def test_a_drained_node_sends_the_newest_of_every_run_first_and_of_these_the_shortest():
+    units = [
+        unit(1, COMPLETE, file(RAM, REMOTE, id=1), file(RAM, id=2), run="a", upload_begun=True),
+        unit(2, COMPLETE, file(RAM, id=3, size=50), run="a"),
+        unit(1, COMPLETE, file(RAM, id=4, size=20, closed_at=900.0), run="b"),
+        unit(9, WRITING, file(RAM, id=5, size=1), run="c"),
+        unit(None, WRITING, file(RAM, id=6, size=1), run="c"),
+    ]
+    assert uploads(*units) == [2, 3, 4, 5, 6], "otherwise what was begun is finished first"
+    assert drained(*units) == [4, 3, 2, 5, 6]
+
+
+def test_a_part_of_a_checkpoint_of_several_nodes_is_worth_what_a_newest_one_is():
+    units = [
+        unit(1, COMPLETE, file(RAM, id=1, size=5), run="a"),
+        unit(2, WRITING, file(RAM, id=2, size=1), run="a", part=True),
+    ]
+    assert drained(*units) == [2, 1]
+
+
+def test_a_drained_node_does_not_hold_closed_files_back_for_a_save_under_way():
+    being_saved = unit(1, WRITING, file(RAM, id=1, closed_at=NOW - 1), file(settled=False, open=True))
+    assert uploads(being_saved) == []
+    assert drained(being_saved) == [1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -104,6 +106,31 @@ class TestPacing:
             pacer.take(1_000_000, stop)
         pacer.take(1000, never)
         assert clock.slept <= 1.0
+
+    def test_who_is_behind_a_cancelled_wait_goes_at_once(self):
+        pacer, cancelled, done = Pacer(1000), threading.Event(), threading.Event()
+
+        def stop() -> None:
+            if cancelled.is_set():
+                raise InterruptedError
+
+        def first() -> None:
+            with pytest.raises(InterruptedError):
+                pacer.take(1_000_000, stop)
+
+        def second() -> None:
+            pacer.take(100, never)
+            done.set()
+
+        threads = [threading.Thread(target=first), threading.Thread(target=second)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)  # one after the other
+        assert not done.wait(0.3)
+        cancelled.set()
+        assert done.wait(20)  # and not after the thousand seconds that the first would have taken
+        for thread in threads:
+            thread.join()
 
     def test_the_cap_can_change_while_it_runs(self):
         clock = Clock()
