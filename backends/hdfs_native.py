@@ -33,6 +33,8 @@ def connect(options: HdfsOptions, rpc: tuple[str, ...]) -> NativeData | None:
     if not options.kerberos and not _is_user(options.user):
         return None
     config = {"hadoop.security.authentication": "kerberos" if options.kerberos else "simple"}
+    if options.protection:
+        config["dfs.data.transfer.protection"] = options.protection
     if len(rpc) == 1:
         url = f"hdfs://{rpc[0]}"
     else:

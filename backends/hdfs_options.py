@@ -12,6 +12,8 @@
     http_path          default `/webhdfs/v1`; Knox: `/gateway/default/webhdfs/v1`
     data               auto | native | webhdfs: how the bytes go; auto: native where `hdfs-native` is installed and the
                        NameNode's RPC port answers
+    data_transfer_protection  authentication | integrity | privacy: the cluster's dfs.data.transfer.protection, for native with
+                       Kerberos; default: as HADOOP_CONF_DIR has it, else none
     rpc                `nn1:8020,nn2:8020`; default: asked of the NameNodes themselves (`/jmx`)
     join               concat | stream: where no CONCAT is possible (encryption zones) a file goes up in one stream
     checksum           auto | always: whether HDFS's checksum of a file is compared also where the protocol compared each packet
@@ -41,6 +43,7 @@ _CHOICES = {
     "tls": ("true", "false"),
     "verify_tls": ("true", "false"),
     "data": ("auto", "native", "webhdfs"),
+    "data_transfer_protection": ("authentication", "integrity", "privacy"),
     "join": ("concat", "stream"),
     "checksum": ("auto", "always"),
 }
@@ -71,6 +74,8 @@ class HdfsOptions:
     """As requests takes it: a file of certificates, or whether to look at all."""
     http_path: str
     data: str
+    protection: str | None
+    """Of what goes to DataNodes by the native protocol: dfs.data.transfer.protection."""
     rpc: tuple[str, ...]
     concat: bool
     always_compared: bool
@@ -112,6 +117,7 @@ class HdfsOptions:
             verify=(ca_bundle or True) if options.get("verify_tls", "true") == "true" else False,
             http_path=http_path.rstrip("/"),
             data=options.get("data", "auto"),
+            protection=options.get("data_transfer_protection"),
             rpc=tuple(_address(text, _RPC_PORT, "rpc") for text in options.get("rpc", "").split(",") if text.strip()),
             always_compared=options.get("checksum") == "always",
             concat=options.get("join", "concat") == "concat",

@@ -147,7 +147,23 @@ def test_no_token_is_in_a_message(tmp_path: Path) -> None:
     assert "SECRET" not in caught.value.message + caught.value.hint
 
 
+@pytest.mark.parametrize("protection", ["authentication", "integrity", "privacy"])
+def test_the_bytes_go_by_the_native_protocol_with_a_ticket_too(signed_in: SecuredCluster, protection: str) -> None:
+    store = opened(signed_in.fresh_remote(), **TICKET, data="native", data_transfer_protection=protection)
+    in_two_parts(store)
+
+
+def test_without_the_cluster_s_protection_no_datanode_takes_native_bytes(signed_in: SecuredCluster) -> None:
+    """It is why the option is there."""
+    store = opened(signed_in.fresh_remote(), **TICKET, data="native")
+    with pytest.raises(BackendError):
+        in_two_parts(store)
+
+
 class TestTls:
+    def test_parts_joins_and_reads_go_to_the_datanode_over_it(self, signed_in: SecuredCluster) -> None:
+        in_two_parts(opened(signed_in.fresh_remote(tls=True), **TICKET, data="webhdfs"))
+
     def test_the_namenode_is_asked_over_it_where_it_is_trusted(
         self, signed_in: SecuredCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

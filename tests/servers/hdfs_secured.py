@@ -113,7 +113,7 @@ def _settings(realm: Realm, gates: Gates) -> dict[str, str]:
         "hadoop.security.authentication": "kerberos",
         "hadoop.security.authorization": "true",
         "dfs.block.access.token.enable": "true",
-        "dfs.data.transfer.protection": "authentication",
+        "dfs.data.transfer.protection": "authentication,integrity,privacy",
         "ignore.secure.ports.for.testing": "true",
         "dfs.namenode.kerberos.principal": service,
         "dfs.namenode.keytab.file": keytab,
@@ -123,6 +123,8 @@ def _settings(realm: Realm, gates: Gates) -> dict[str, str]:
         "dfs.web.authentication.kerberos.principal": web,
         "dfs.web.authentication.kerberos.keytab": keytab,
         "dfs.http.policy": "HTTP_AND_HTTPS",
+        # Hadoop 2.7 allows its DataNodes TLS 1.0 alone, and Java 17 everything but that.
+        "hadoop.ssl.enabled.protocols": "TLSv1.2",
         "dfs.namenode.https-address": f"{HOST}:{gates.namenode}",
         "dfs.datanode.https.address": f"127.0.0.1:{gates.datanode}",
     }
