@@ -42,7 +42,7 @@ class _Schemas:
         self.definitions: Json = {}
 
     def of(self, kind: Any, mode: JsonSchemaMode) -> Json:
-        adapter: TypeAdapter[Any] = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
         schema = adapter.json_schema(ref_template=_REFERENCE, mode=mode, schema_generator=GenerateJsonSchema)
         self.definitions.update(schema.pop("$defs", {}))
         if isinstance(kind, type) and issubclass(kind, BaseModel):

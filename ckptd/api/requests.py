@@ -10,7 +10,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     WithJsonSchema,
     model_validator,
 )
@@ -102,7 +101,7 @@ Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"
 
 
 class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # most daemons are asked few kinds of questions
 
 
 class Arguments(Request):
@@ -227,7 +226,7 @@ AnyStart = (
     | StartChecksum
     | StartScrub
 )
-START: TypeAdapter[AnyStart] = TypeAdapter(Annotated[AnyStart, Field(discriminator="kind")])
+START = Annotated[AnyStart, Field(discriminator="kind")]
 
 
 class TagRequest(Request):

@@ -55,7 +55,7 @@ PolicyValues = Annotated[
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+    model_config = ConfigDict(from_attributes=True, frozen=True, defer_build=True)  # as in `requests`
 
 
 class ExposureBody(Body):
