@@ -101,7 +101,9 @@ Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"
 
 
 class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # most daemons are asked few kinds of questions
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True
+    )  # most daemons are asked few kinds of questions
 
 
 class Arguments(Request):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from ckptd.domain.model import Place
 from ckptd.engine.context import Context
-
-DISPENSABLE = ".ckptd-dispensable"
-"""In the tier: nothing in it is the only copy of anything. The supervisor unmounts such a tier (`supervisor.ramdisk`)."""
+from ckptd.tiers import dispensable
 
 
 async def mark(context: Context) -> None:
@@ -20,4 +16,4 @@ async def mark(context: Context) -> None:
         elsewhere = row.durable or row.copy(Place.NVME) is not None
         if row.link is None and not elsewhere and (not row.closed or Place.RAM in row.copies):
             return
-    os.close(os.open(os.path.join(ram.path, DISPENSABLE), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    dispensable.mark(ram.path)

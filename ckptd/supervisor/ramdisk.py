@@ -11,9 +11,9 @@ import os
 
 from ckptd.domain.errors import ConfigError
 from ckptd.domain.model import Place
-from ckptd.engine.leaving_ram import DISPENSABLE
 from ckptd.fronts.mount import mounting, system
 from ckptd.settings.models import TierSettings
+from ckptd.tiers import dispensable
 from ckptd.tiers.budget import memory_bytes, tier_budget
 from ckptd.tiers.filesystem import mount_of
 
@@ -26,8 +26,7 @@ def ensure(tier: TierSettings) -> str:
     """Mounts it unless it is; returns why the tier is not a file system of its own, "" if it is. Raises ConfigError."""
     path = tier.path
     if is_ours(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(path, DISPENSABLE))
+        dispensable.unmark(path)
         return ""
     if os.path.isdir(path) and _holds_files(path):
         return f"{path} holds files of a watched volume: the RAM tier stays where it is"
@@ -53,7 +52,7 @@ def give_back(path: str) -> str:
     """Unmounts it, if nothing in it is the only copy of anything. Returns why it stays; "" if it is gone (or never was ours)."""
     if not is_ours(path):
         return ""
-    if not os.path.exists(os.path.join(path, DISPENSABLE)):
+    if not dispensable.is_marked(path):
         return f"{path} keeps what is not durable yet"
     try:
         system.umount2(os.fsencode(path), mounting.UMOUNT_NOFOLLOW)
