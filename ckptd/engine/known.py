@@ -12,6 +12,7 @@ import structlog
 
 from ckptd.catalog import Catalog, CopyRow, ManifestRow
 from ckptd.catalog.nodes import Withdrawal
+from ckptd.domain.access import Owned
 from ckptd.domain.errors import CkptdError, IntegrityError, StateUnusable
 from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
@@ -96,6 +97,19 @@ class Committed:
     def entries(self) -> dict[str, ManifestEntry]:
         """By path in the volume. Not to be changed by the caller."""
         return _entries(self)
+
+    @cached_property
+    def owners(self) -> frozenset[Owned]:
+        """Whose the run is, by each of the manifests."""
+        return frozenset(owner for one in self.by_node.values() if (owner := one.owner) is not None)
+
+    @cached_property
+    def directories(self) -> Mapping[str, Owned]:
+        """By path; as the node says that wrote last."""
+        found: dict[str, Owned] = {}
+        for manifest in sorted(self.fitting.values(), key=lambda one: one.written_at):
+            found |= manifest.directories
+        return found
 
     @property
     def files(self) -> int:

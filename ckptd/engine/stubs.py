@@ -57,12 +57,24 @@ class Stubs:
             now = (unit.rows, unit.committed)
             seen = self._seen.get(key)
             if seen is None or seen[0] is not now[0] or seen[1] is not now[1]:
-                await self._replace(key, dict(_wanted(unit)))
-                self._links(unit)
+                wanted = dict(_wanted(unit))
+                place = self._has_place(unit) if wanted else True
+                await self._replace(key, wanted if place else {})
+                if place:
+                    self._links(unit)
                 self._seen[key] = now
         for path in before.difference(*self._shown.values()):
             self._take_away(path)
         self._begun = True
+
+    def _has_place(self, unit: Unit) -> bool:
+        """Makes its directories. False where they cannot be: somebody else has one of their names here."""
+        try:
+            adopting.make_directories(self._volume, unit)
+        except (CkptdError, OSError, ValueError) as error:
+            log.info("stub.no_place", volume=self._volume.name, run=unit.run, step=unit.step, error=str(error))
+            return False
+        return True
 
     async def _found(self) -> frozenset[str]:
         """What an earlier worker has made: it stays in sight until it is known what is wanted."""

@@ -49,7 +49,7 @@ class Uploading:
             uploaded = await context.transfers.upload(
                 volume.remote, key, copy.location, row.stamp(copy),
                 journal_key=row.upload_key, on_bytes=self._counting(file),
-                reuse=self._reusing.origin(row, key, context.deleting),
+                reuse=self._reusing.origin(row, key, context.deleting), owner=row.attributes.uid,
             )  # fmt: skip
         except asyncio.CancelledError:
             # What was on its way may have arrived: if nothing describes it in the end, it is deleted.
@@ -84,7 +84,9 @@ class Uploading:
             return
         volume = context.volumes[files[0][0].volume]
         try:
-            uploaded = await context.transfers.upload_several(volume.remote, [small for _, small in files])
+            uploaded = await context.transfers.upload_several(
+                volume.remote, [small for _, small in files], files[0][0].attributes.uid
+            )
         except asyncio.CancelledError:
             await context.catalog.manifests.leave(volume.name, [small.key for _, small in files])
             raise
