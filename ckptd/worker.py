@@ -121,7 +121,9 @@ class Worker:
     async def _context(self) -> AsyncIterator[Context]:
         settings = self._orders.settings
         configure(layout.to_pattern() for layout in settings.layouts)
-        tiers = preparing.prepare_tiers(settings)
+        tiers = preparing.prepare_tiers(
+            settings, watched=not all(front.is_mount for front in self._orders.fronts.values())
+        )
         catalog = await Catalog.open(Path(settings.node.state_dir, "catalog.db"))
         try:
             transfer = settings.transfer

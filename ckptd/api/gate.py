@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 

@@ -32,7 +32,6 @@ from ckptd.domain.model import (
 )
 from ckptd.domain.names import CheckpointId
 
-
 RunKey = tuple[str, str]
 """Volume and run."""
 

@@ -99,9 +99,13 @@ class Committed:
         return _entries(self)
 
     @cached_property
-    def owners(self) -> frozenset[Owned]:
-        """Whose the run is, by each of the manifests."""
-        return frozenset(owner for one in self.by_node.values() if (owner := one.owner) is not None)
+    def owners(self) -> Mapping[int, tuple[float, Owned]]:
+        """Whose the run is, by its manifests: of each user the last word, and when it was written."""
+        found: dict[int, tuple[float, Owned]] = {}
+        for manifest in sorted(self.by_node.values(), key=lambda one: one.written_at):
+            if (owner := manifest.owner) is not None:
+                found[owner.uid] = manifest.written_at, owner
+        return found
 
     @cached_property
     def directories(self) -> Mapping[str, Owned]:

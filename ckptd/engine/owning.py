@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ckptd.domain.access import Owned, Whose, of_files
 from ckptd.engine.context import Context
+from ckptd.engine.known import Committed
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.layouts.location import TOP
@@ -17,19 +18,21 @@ from ckptd.tiers.ownership import owned
 RunKey = tuple[str, str]
 
 
+Recorded = dict[int, tuple[float, Owned]]
+"""By user: the last that manifests say, and when it was written."""
+
+
 def of_all(context: Context, units: Iterable[Unit]) -> Mapping[RunKey, Whose]:
     """Of every run that is known."""
-    recorded: dict[RunKey, set[Owned]] = defaultdict(set)
+    recorded: dict[RunKey, Recorded] = defaultdict(dict)
     for key, committed in context.known.units():
-        recorded[key[:2]] |= committed.owners
+        _add(recorded[key[:2]], committed)
     here: dict[RunKey, list[Unit]] = defaultdict(list)
     for unit in units:
         here[unit.volume, unit.run].append(unit)
     tops = {name: owned(volume.root) for name, volume in context.volumes.items()}
     return {
-        (volume, run): _whose(
-            context.volumes[volume], run, here.get((volume, run), ()), recorded.get((volume, run), ()), tops[volume]
-        )
+        (volume, run): _whose(context.volumes[volume], run, here[volume, run], recorded[volume, run], tops[volume])
         for volume, run in recorded.keys() | here.keys()
         if volume in context.volumes
     }
@@ -37,18 +40,31 @@ def of_all(context: Context, units: Iterable[Unit]) -> Mapping[RunKey, Whose]:
 
 def of_run(context: Context, volume: Volume, run: str, units: Iterable[Unit]) -> Whose:
     """Without owners where nothing is known of it."""
-    recorded = {owner for _, committed in context.known.units(volume.name, run) for owner in committed.owners}
+    recorded: Recorded = {}
+    for _, committed in context.known.units(volume.name, run):
+        _add(recorded, committed)
     return _whose(volume, run, units, recorded, owned(volume.root))
 
 
-def _whose(volume: Volume, run: str, units: Iterable[Unit], recorded: Iterable[Owned], top: Owned | None) -> Whose:
-    directory = None if run == TOP else owned(volume.locate(run))
-    if directory is None:  # it is only in the remote, or lies at the top of the volume
-        directory = of_files(
+def _add(recorded: Recorded, committed: Committed) -> None:
+    for uid, said in committed.owners.items():
+        if said[0] >= recorded.get(uid, said)[0]:
+            recorded[uid] = said
+
+
+def _whose(volume: Volume, run: str, units: Iterable[Unit], recorded: Recorded, top: Owned | None) -> Whose:
+    """The directory that is here speaks for its owner: he may have opened or closed it since. What the remote records of others
+    counts besides.
+    """
+    here = None if run == TOP else owned(volume.locate(run))
+    if run == TOP or (here is None and not recorded):
+        here = of_files(
             (row.attributes.uid, row.attributes.gid, row.attributes.mode) for unit in units for row in unit.rows
         )
-    found = {*recorded} if directory is None else {directory, *recorded}
-    return Whose(top, tuple(sorted(found, key=lambda one: (one.uid, one.gid, one.mode))))
+    found = {uid: owner for uid, (_, owner) in recorded.items()}
+    if here is not None:
+        found[here.uid] = here
+    return Whose(top, tuple(found[uid] for uid in sorted(found)))
 
 
 def foreign(context: Context, units: Iterable[Unit]) -> frozenset[RunKey]:
@@ -58,7 +74,7 @@ def foreign(context: Context, units: Iterable[Unit]) -> frozenset[RunKey]:
     recorded: dict[RunKey, set[int]] = defaultdict(set)
     for unit in units:
         if unit.committed is not None and unit.run != TOP:
-            recorded[unit.volume, unit.run] |= {owner.uid for owner in unit.committed.owners}
+            recorded[unit.volume, unit.run] |= unit.committed.owners.keys()
     return frozenset(
         (volume, run)
         for (volume, run), uids in recorded.items()

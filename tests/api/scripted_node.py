@@ -244,7 +244,16 @@ class ScriptedNode:
     ):  # fmt: skip
         identifier, now = len(self.ops) + 1, time.time()
         operation = Operation(
-            identifier, kind, target, "ckpt", OperationState.RUNNING, total, 0, now, arguments=arguments, result=result,
+            identifier,
+            kind,
+            target,
+            "ckpt",
+            OperationState.RUNNING,
+            total,
+            0,
+            now,
+            arguments=arguments,
+            result=result,
             uid=uid,
         )
         if not self.hold:

@@ -15,6 +15,7 @@ from scripted_node import ScriptedNode, listen, run_server
 from ckptd.api import openapi, peers, routes
 from ckptd.domain import errors
 
+
 @pytest.fixture
 def path(tmp_path) -> str:
     return str(tmp_path / "api.sock")

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from ckptd.domain.access import ALL, NONE, Identity, Owned, Whose, acl_from, of_files, rights
 from ckptd.tiers.ownership import owned
 
-ALICE, BOB, ROOT = Identity(1001, frozenset({1001, 50})), Identity(1002, frozenset({1002, 50})), Identity(0, frozenset(), True)
+ALICE, BOB, ROOT = (
+    Identity(1001, frozenset({1001, 50})),
+    Identity(1002, frozenset({1002, 50})),
+    Identity(0, frozenset(), True),
+)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
 
