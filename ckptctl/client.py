@@ -21,6 +21,8 @@ PATIENCE_S = 10.0
 """How long a daemon that was there may be away."""
 ANSWER_S = 60.0
 """How long it may think about one request."""
+CROWD_S = 10.0
+"""How long a place among those who wait for the daemon is waited for."""
 HEARTBEATS_MISSED_S = 30.0
 """A stream says something every five seconds."""
 
@@ -37,11 +39,20 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self.path)
-        except OSError:
-            self.sock.close()
-            raise
+        deadline = time.monotonic() + CROWD_S
+        while True:
+            try:
+                self.sock.connect(self.path)
+            except BlockingIOError:  # so many are waiting to be taken in that the kernel takes no more: unix(7)
+                if time.monotonic() > deadline:
+                    self.sock.close()
+                    raise
+                time.sleep(0.01)
+            except OSError:
+                self.sock.close()
+                raise
+            else:
+                return
 
 
 @dataclass(slots=True)

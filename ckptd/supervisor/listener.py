@@ -13,7 +13,8 @@ from ckptd.domain.errors import AlreadyRunning, ConfigError, StateUnusable
 
 # sun_path has 108 bytes and ends with a zero: unix(7).
 LONGEST_PATH = 107
-BACKLOG = 128
+BACKLOG = 1024
+"""Callers that may wait to be taken in; the kernel allows net.core.somaxconn, 4096 by default."""
 PATIENCE_S = 2.0
 
 

