@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ ANSWER_S = 60.0
 """How long it may think about one request."""
 CROWD_S = 10.0
 """How long a place among those who wait for the daemon is waited for."""
+_UCRED = struct.Struct("iII")
 HEARTBEATS_MISSED_S = 30.0
 """A stream says something every five seconds."""
 
@@ -160,6 +163,7 @@ class Client:
         connection = _UnixConnection(self.socket_path, timeout)
         try:
             connection.connect()
+            _require_trusted(connection.sock, self.socket_path)
         except PermissionError as error:
             raise NotAllowed(
                 f"you may not open the daemon's socket {self.socket_path}",
@@ -173,6 +177,19 @@ class Client:
             ) from error
         self.met = True
         return connection
+
+
+def _require_trusted(connection: socket.socket, path: str) -> None:
+    """Root's daemon, or one's own: what it answers becomes a path that a job resumes from. Raises NotAllowed for anybody else's,
+    e.g. one that waits in /tmp for root to ask.
+    """
+    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid not in {0, os.geteuid()}:
+        connection.close()
+        raise NotAllowed(
+            f"the daemon on {path} is user {uid}'s",
+            hint=f"ask it as that user: setpriv --reuid={uid} --clear-groups ckptctl …",
+        )
 
 
 def error_from(answer: Any) -> CkptdError:

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import resource
+import shutil
+import signal
 import socket
 import sqlite3
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -18,7 +21,9 @@ from test_security_reading import saved_by
 from tests_node_daemon import Daemon
 from tests_security_users import ALICE, BOB, Asking, acting
 
+from ckptctl.client import Client
 from ckptd.api import gate
+from ckptd.domain.errors import NotAllowed
 from ckptd.engine import allowance
 
 NewNode = Callable[..., Daemon]
@@ -229,3 +234,34 @@ def test_finished_operations_of_one_user_do_not_push_out_the_others(node: Daemon
     with contextlib.closing(sqlite3.connect(f"file:{node.home}/state/catalog.db?mode=ro", uri=True)) as catalog:
         (count,) = catalog.execute("SELECT count(*) FROM operations WHERE uid = ?", (BOB,)).fetchone()
     assert 0 < count <= 260
+
+
+def test_ckptctl_believes_roots_daemon_and_ones_own_and_nobody_elses() -> None:
+    """A socket that waits where root may come by."""
+    place = Path(tempfile.mkdtemp(prefix="ckptd-security-"))
+    os.chown(place, BOB, BOB)
+    path = place / "s"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(BOB, BOB, BOB)
+            os.setresuid(BOB, BOB, BOB)
+            with socket.socket(socket.AF_UNIX) as waiting:
+                waiting.bind(str(path))
+                waiting.listen()
+                os.write(writing, b"x")
+                waiting.accept()
+        finally:
+            os._exit(0)
+    try:
+        os.read(reading, 1)
+        with pytest.raises(NotAllowed, match=f"is user {BOB}'s"):
+            Client(str(path)).get("/v1/status")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
+        shutil.rmtree(place)
