@@ -67,6 +67,14 @@ def _whose(volume: Volume, run: str, units: Iterable[Unit], recorded: Recorded, 
     return Whose(top, tuple(found[uid] for uid in sorted(found)))
 
 
+def is_foreign(context: Context, volume: Volume, run: str) -> bool:
+    """`foreign` for one run, by what is known of it now."""
+    if os.geteuid() != 0 or run == TOP or (here := owned(volume.locate(run))) is None:
+        return False
+    uids = {uid for _, committed in context.known.units(volume.name, run) for uid in committed.owners}
+    return bool(uids) and here.uid not in uids | {0}
+
+
 def foreign(context: Context, units: Iterable[Unit]) -> frozenset[RunKey]:
     """Runs whose directory here is another user's than the run that the remote has by that name, where root serves them all."""
     if os.geteuid() != 0:

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
-from ckptd.domain.errors import CkptdError
+from ckptd.domain.errors import CkptdError, Conflict
 from ckptd.domain.model import Attributes
 from ckptd.engine import adopting
 from ckptd.engine.context import Context
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.tiers import swap
-from ckptd.tiers.beneath import unlink_link
+from ckptd.tiers.beneath import parent_of, unlink_link
 from ckptd.tiers.stub import Stub, is_stub
 
 log = structlog.get_logger()
@@ -126,8 +126,9 @@ class Stubs:
         """A checkpoint's directory goes with its last stub; the run's own stays."""
         while "/" in folder:
             try:
-                os.rmdir(self._volume.locate(folder))
-            except OSError:
+                with parent_of(self._volume.root, folder) as (above, name):
+                    os.rmdir(name, dir_fd=above)
+            except (OSError, Conflict):
                 return
             folder = os.path.dirname(folder)
 
