@@ -87,15 +87,15 @@ def test_what_is_saved_under_anothers_name_is_not_sent(cold: Daemon) -> None:
     assert not (cold.remote / ".ckptd/manifests/open/2").exists()
 
 
-def test_a_run_that_another_node_has_just_begun_is_not_overwritten(node: Daemon, new_node: NewNode) -> None:
+def test_a_run_that_another_node_has_just_begun_is_not_added_to(node: Daemon, new_node: NewNode) -> None:
     """This node has not heard of it yet."""
     other = new_node()
     other.start()
     saved_by(ALICE, node, "open", 1)
     node.committed("open", 1)
-    saved_by(BOB, other, "open", 1, content=b"bob's" * 100)
+    saved_by(BOB, other, "open", 2, content=b"bob's" * 100)
     other.until(lambda: [e for e in other.json("events") if e["event"] == "run.foreign"], "it is told")
-    assert (node.remote / "open/checkpoint-1/model.bin").read_bytes() == SECRET
+    assert not (node.remote / "open/checkpoint-2").exists()
 
 
 def test_nobody_forges_manifests_by_saving_them(node: Daemon) -> None:
