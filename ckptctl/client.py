@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ PATIENCE_S = 10.0
 """How long a daemon that was there may be away."""
 ANSWER_S = 60.0
 """How long it may think about one request."""
+CROWD_S = 10.0
+"""How long a place among those who wait for the daemon is waited for."""
+_UCRED = struct.Struct("iII")
 HEARTBEATS_MISSED_S = 30.0
 """A stream says something every five seconds."""
 
@@ -37,11 +42,20 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self.path)
-        except OSError:
-            self.sock.close()
-            raise
+        deadline = time.monotonic() + CROWD_S
+        while True:
+            try:
+                self.sock.connect(self.path)
+            except BlockingIOError:  # so many are waiting to be taken in that the kernel takes no more: unix(7)
+                if time.monotonic() > deadline:
+                    self.sock.close()
+                    raise
+                time.sleep(0.01)
+            except OSError:
+                self.sock.close()
+                raise
+            else:
+                return
 
 
 @dataclass(slots=True)
@@ -149,6 +163,7 @@ class Client:
         connection = _UnixConnection(self.socket_path, timeout)
         try:
             connection.connect()
+            _require_trusted(connection.sock, self.socket_path)
         except PermissionError as error:
             raise NotAllowed(
                 f"you may not open the daemon's socket {self.socket_path}",
@@ -162,6 +177,19 @@ class Client:
             ) from error
         self.met = True
         return connection
+
+
+def _require_trusted(connection: socket.socket, path: str) -> None:
+    """Root's daemon, or one's own: what it answers becomes a path that a job resumes from. Raises NotAllowed for anybody else's,
+    e.g. one that waits in /tmp for root to ask.
+    """
+    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid not in {0, os.geteuid()}:
+        connection.close()
+        raise NotAllowed(
+            f"the daemon on {path} is user {uid}'s",
+            hint=f"ask it as that user: setpriv --reuid={uid} --clear-groups ckptctl …",
+        )
 
 
 def error_from(answer: Any) -> CkptdError:

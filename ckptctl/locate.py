@@ -14,14 +14,20 @@ from ckptd import locations
 
 
 def socket_path(environ: Mapping[str, str]) -> str:
-    """`CKPTD_SOCKET`, else `node.socket` of the config file, else what belongs to the state directory."""
+    """`CKPTD_SOCKET`, else `node.socket` of the config file, else what belongs to the state directory; where that is not there
+    and none was named, root's.
+    """
     named = environ.get("CKPTD_SOCKET") or environ.get("CKPTD_NODE_SOCKET")
     if named:
         return os.path.abspath(os.path.expanduser(named))
     node, folder = _node_table(environ)
     if node.get("socket"):
         return os.path.join(folder, os.path.expanduser(node["socket"]))
-    return locations.socket_path(state_dir(environ), os.getuid(), environ)
+    state = state_dir(environ)
+    own = locations.socket_path(state, os.getuid(), environ)
+    if state == locations.state_dir(os.getuid()) and not os.path.exists(own) and os.path.exists(locations.ROOT_SOCKET):
+        return locations.ROOT_SOCKET
+    return own
 
 
 def state_dir(environ: Mapping[str, str]) -> str:

@@ -25,8 +25,9 @@ from ckptd.api.peers import peer_of
 from ckptd.api.server import application, serve
 from ckptd.catalog import Catalog
 from ckptd.domain.errors import CkptdError, NotInTime
-from ckptd.domain.model import Exposure, OperationKind
+from ckptd.domain.model import Exposure, OperationKind, Place
 from ckptd.engine import leaving_ram, preparing, recovering, reporting
+from ckptd.engine.allowance import Allowance
 from ckptd.engine.context import Context
 from ckptd.engine.engine import Engine
 from ckptd.engine.known import KnownManifests
@@ -37,7 +38,9 @@ from ckptd.fronts.served import Served
 from ckptd.fronts.watch import WatchFront
 from ckptd.layouts import configure
 from ckptd.settings import Settings
+from ckptd.settings.quantities import bytes_of
 from ckptd.supervisor import log as logging
+from ckptd.supervisor.groups import gid_of
 from ckptd.tiers.lease import ignore_lease_signals
 from ckptd.tiers.pressure import PSI_FILE
 from ckptd.transfer.transfers import Transfers
@@ -118,7 +121,9 @@ class Worker:
     async def _context(self) -> AsyncIterator[Context]:
         settings = self._orders.settings
         configure(layout.to_pattern() for layout in settings.layouts)
-        tiers = preparing.prepare_tiers(settings)
+        tiers = preparing.prepare_tiers(
+            settings, watched=not all(front.is_mount for front in self._orders.fronts.values())
+        )
         catalog = await Catalog.open(Path(settings.node.state_dir, "catalog.db"))
         try:
             transfer = settings.transfer
@@ -130,10 +135,12 @@ class Worker:
                     v.name: preparing.prepare_volume(v, tiers, transfers, self._orders.fronts[v.name])
                     for v in settings.volumes
                 }
-                known = KnownManifests(catalog)
+                known, ram = KnownManifests(catalog), tiers.get(Place.RAM)
+                share = bytes_of(settings.access.user_budget, 0 if ram is None else ram.budget)
                 yield Context(
-                    settings.node.name, f"ckptd {__version__}", catalog, transfers, known, volumes, tiers, time.time
-                )
+                    settings.node.name, f"ckptd {__version__}", catalog, transfers, known, volumes, tiers, time.time,
+                    user_budget=share,
+                )  # fmt: skip
         finally:
             await catalog.close()
 
@@ -212,15 +219,19 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _api(self, context: Context, engine: Engine) -> AsyncIterator[None]:
+        access, ram = self._orders.settings.access, context.tiers.get(Place.RAM)
+        share = 0 if ram is None else ram.budget
         node = EngineNode(
             context, engine.reconciler, engine.operations, engine.choosing,
-            version=__version__, restarts=self._orders.restarts, state_dir=self._orders.settings.node.state_dir,
-            stop=self._stop, upgrade=partial(successor.upgrade, context, self._served), metrics=render,
+            allowance=Allowance(bytes_of(access.user_pins, share)), version=__version__, restarts=self._orders.restarts,
+            state_dir=self._orders.settings.node.state_dir, stop=self._stop,
+            upgrade=partial(successor.upgrade, context, self._served), metrics=render,
         )  # fmt: skip
         listening = socket.socket(fileno=self._orders.socket_fd)
         async with contextlib.AsyncExitStack() as stack:
-            runner = await serve(application(node, peer_of), listening)
-            stack.push_async_callback(runner.cleanup)
+            authorise = partial(peer_of, admin_gid=gid_of(access.admin_group, "access.admin_group"))
+            served = await serve(application(node, authorise), listening)
+            stack.push_async_callback(served.end)
             if address := self._orders.settings.node.metrics:
                 stack.push_async_callback((await _serve_metrics(node, address)).cleanup)
             yield

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ckptd
 from ckptd.api.node import Node
-from ckptd.api.peers import Peer
 from ckptd.api.requests import (
     AnyStart,
     DiffQuery,
@@ -27,6 +26,7 @@ from ckptd.api.requests import (
 )
 from ckptd.api.schemas import EventBody, HealthBody, OperationBody
 from ckptd.api.sse import Message, Stream
+from ckptd.domain.access import Identity
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -43,35 +43,15 @@ from ckptd.domain.model import (
     UpgradeReport,
 )
 
-_ANYONE_STARTS = frozenset({OperationKind.PREFETCH, OperationKind.FLUSH, OperationKind.VERIFY, OperationKind.CHECKSUM})
-"""Restoring writes anywhere with the daemon's rights, so it is not among them."""
-
-_REMEMBERED = 1000
-"""Operations whose starter is known; the oldest are forgotten first."""
-
-
-@dataclass(slots=True)
-class Starters:
-    """Who started which operation, so that they may cancel it. Lost with the worker: then only the owner may."""
-
-    uids: dict[int, int] = field(default_factory=dict)
-
-    def remember(self, operation: int, uid: int) -> None:
-        self.uids[operation] = uid
-        if len(self.uids) > _REMEMBERED:
-            del self.uids[next(iter(self.uids))]
-
-
 Query = TypeVar("Query")
 Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Query, Content]):
-    """One request, authorised and validated."""
+    """One request, validated. The node that comes with it is guarded: it does what this caller may do."""
 
-    peer: Peer
-    starters: Starters
+    caller: Identity
     path: dict[str, Any]
     query: Query
     body: Content
@@ -102,14 +82,11 @@ async def latest(node: Node, call: Call[VolumeQuery, None]) -> CheckpointReport:
 
 
 async def start(node: Node, call: Call[NoQuery, AnyStart]) -> Operation:
-    kind, wanted = OperationKind(call.body.kind), call.body
-    if kind not in _ANYONE_STARTS:
-        call.peer.require_owner(kind)
+    wanted = call.body
     # The validator turned the text into a CheckpointId; the annotation says what comes in over the wire.
     target: Any = wanted.target
-    operation = await node.start(kind, wanted.volume, target, wanted.arguments.texts())
-    call.starters.remember(operation.id, call.peer.uid)
-    return operation
+    arguments = wanted.arguments.texts()
+    return await node.start(OperationKind(wanted.kind), wanted.volume, target, arguments, by=call.caller)
 
 
 async def operations(node: Node, _call: Plain) -> list[Operation]:
@@ -121,8 +98,6 @@ async def operation(node: Node, call: Plain) -> Operation:
 
 
 async def cancel(node: Node, call: Plain) -> Operation:
-    if call.starters.uids.get(call.path["id"]) != call.peer.uid:
-        call.peer.require_owner("cancel what somebody else started")
     return await node.cancel(call.path["id"])
 
 
@@ -145,7 +120,7 @@ def _operation_message(state: Operation) -> Message:
 
 async def pin(node: Node, call: Call[NoQuery, PinRequest]) -> CheckpointReport:
     target: Any = call.body.target  # a CheckpointId, as in `start`
-    return await node.pin(call.body.volume, target, call.body.on)
+    return await node.pin(call.body.volume, target, call.body.on, by=call.caller)
 
 
 async def tags(node: Node, call: Call[OptionalRunQuery, None]) -> list[TagReport]:
@@ -154,7 +129,7 @@ async def tags(node: Node, call: Call[OptionalRunQuery, None]) -> list[TagReport
 
 async def set_tag(node: Node, call: Call[NoQuery, TagRequest]) -> TagReport:
     target: Any = call.body.target  # a CheckpointId, as in `start`
-    return await node.set_tag(call.body.volume, target, call.body.name)
+    return await node.set_tag(call.body.volume, target, call.body.name, by=call.caller)
 
 
 async def delete_tag(node: Node, call: Call[TagQuery, None]) -> None:
@@ -176,7 +151,7 @@ async def effective_policy(node: Node, call: Call[RunQuery, None]) -> EffectiveP
 
 
 async def set_policy(node: Node, call: Call[NoQuery, PolicyRequest]) -> PolicyRow:
-    return await node.set_policy(call.body.volume, call.body.pattern, call.body.texts())
+    return await node.set_policy(call.body.volume, call.body.pattern, call.body.texts(), by=call.caller)
 
 
 async def preview_policy(node: Node, call: Call[NoQuery, PolicyRequest]) -> PolicyPreview:

@@ -4,6 +4,9 @@
 them (lists of runs then cover all volumes). Unknown volumes, runs, checkpoints and operations raise `NotKnown` naming
 the thing.
 Names are relative paths as in `ckptd.domain.names` (surrogates allowed): the API does the translation to keys.
+
+The daemon's own node does whatever it is asked. Callers reach it through `guard.Guarded`, which decides for each method here
+what one may see and do; `by` is who asks: what is limited is limited for those who are no administrators.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
+from ckptd.domain.access import Identity, Whose
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -28,8 +32,20 @@ from ckptd.domain.model import (
 )
 from ckptd.domain.names import CheckpointId
 
+RunKey = tuple[str, str]
+"""Volume and run."""
+
 
 class Node(Protocol):
+    async def whose(
+        self, volume: str | None, run: str | None = None, *, afresh: bool = False
+    ) -> Mapping[RunKey, Whose]:
+        """Whose the runs are that are known, or the one that is named: nothing for one that is not known.
+
+        `afresh`: looks into the remote for it first.
+        """
+        ...
+
     async def report(self) -> NodeReport: ...
 
     async def runs(self, volume: str | None) -> list[RunReport]:
@@ -45,11 +61,12 @@ class Node(Protocol):
         ...
 
     async def start(
-        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
-    ) -> Operation:
+        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str],
+        *, by: Identity,
+    ) -> Operation:  # fmt: skip
         """Starts work and returns at once; already finished where there was nothing to do.
 
-        Refuses before it starts what cannot be: NotKnown, IntegrityError for a torn step, OnlyCopy, NoRoom, UsageError.
+        Refuses before it starts what cannot be: NotKnown, IntegrityError for a torn step, OnlyCopy, NoRoom, UsageError, TooMuch.
         `target` is None for a flush of the whole volume (of all volumes when `volume` is None too).
         Arguments, absent when not asked for: seconds are decimal numbers, flags are `"true"`.
         prefetch: `to` (`ram`|`nvme`, always there), `match`, `ttl`, `timeout`; flush: `timeout`;
@@ -73,13 +90,13 @@ class Node(Protocol):
         """
         ...
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport: ...
+    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport: ...
 
     async def tags(self, volume: str | None, run: str | None) -> list[TagReport]:
         """By run and name; of all runs when none is named."""
         ...
 
-    async def set_tag(self, volume: str | None, target: CheckpointId, name: str) -> TagReport:
+    async def set_tag(self, volume: str | None, target: CheckpointId, name: str, *, by: Identity) -> TagReport:
         """Sets it, or moves it there; without a step: the newest restorable one. IntegrityError for a torn step."""
         ...
 
@@ -99,7 +116,9 @@ class Node(Protocol):
         """Also for a run that does not exist yet."""
         ...
 
-    async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
+    async def set_policy(
+        self, volume: str | None, pattern: str, values: Mapping[str, str], *, by: Identity
+    ) -> PolicyRow:
         """Adds or replaces the given keys of the pattern. UsageError names an unknown key or a bad value."""
         ...
 

@@ -1,8 +1,7 @@
-"""Who is at the other end of the socket, and what they may do.
+"""Who is at the other end of the socket.
 
-The socket's mode decides who can connect (0600 for a user's daemon, 0660 root:group for a node's); the kernel says who
-did (SO_PEERCRED, unix(7)). The daemon's own user and root may do everything. The others of the group may look,
-prefetch, flush and verify: all that a job needs, nothing that could cost somebody else's checkpoints.
+The kernel says it (SO_PEERCRED and SO_PEERGROUPS, unix(7)), as it was when the caller connected; nothing that a caller sends
+counts. What he may do then is decided by `guard`.
 """
 
 from __future__ import annotations
@@ -10,45 +9,45 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable
 
 from aiohttp import web
 
+from ckptd.domain.access import Identity
 from ckptd.domain.errors import NotAllowed
 
-_UCRED = struct.Struct("3i")
+UCRED = struct.Struct("iII")
+_SO_PEERGROUPS = 59  # asm-generic/socket.h; Python has no name for it
+_GROUPS_READ = 1024  # bytes: as much as Python's getsockopt takes, 256 groups
+
+Authorise = Callable[[web.Request], Identity]
 
 
-class Caller(StrEnum):
-    """Who may make a call."""
-
-    ANYONE = "anyone"  # who can open the socket
-    OWNER = "owner"  # the daemon's user and root
+def is_administrator(uid: int, gids: frozenset[int], admin_gid: int | None) -> bool:
+    return uid in (0, os.geteuid()) or (admin_gid is not None and admin_gid in gids)
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    uid: int
-    gid: int
-    pid: int
-
-    @property
-    def owner(self) -> bool:
-        return self.uid in (0, os.geteuid())
-
-    def require_owner(self, what: str) -> None:
-        if not self.owner:
-            raise NotAllowed(
-                f"user {self.uid} may not {what}",
-                hint="only the daemon's own user and root may; others can look, prefetch, flush and verify",
-            )
-
-
-def peer_of(request: web.Request) -> Peer:
+def peer_of(request: web.Request, admin_gid: int | None = None) -> Identity:
     """By the kernel's word. NotAllowed where the connection is gone or is not a Unix socket."""
     connection = request.transport.get_extra_info("socket") if request.transport is not None else None
     if connection is None or connection.family != socket.AF_UNIX:
         raise NotAllowed("only callers on the daemon's Unix socket are known")
-    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(uid=uid, gid=gid, pid=pid)
+    return identity_of(connection, admin_gid)
+
+
+def identity_of(connection: socket.socket, admin_gid: int | None = None) -> Identity:
+    """Raises NotAllowed for a member of very many groups."""
+    _, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    if is_administrator(uid, frozenset(), None):
+        return Identity(uid, frozenset({gid}), administrator=True)
+    gids = frozenset({gid, *_groups(connection)})
+    return Identity(uid, gids, is_administrator(uid, gids, admin_gid))
+
+
+def _groups(connection: socket.socket) -> tuple[int, ...]:
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_READ)
+    except OSError as error:
+        # Not taken for a member of none: a group may also have fewer rights than others have.
+        raise NotAllowed("you are in more groups than ckptd can read (256)", hint="ask an administrator") from error
+    return struct.unpack(f"{len(raw) // 4}I", raw)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from ckptd.api import calls
 from ckptd.api.node import Node
-from ckptd.api.peers import Caller
 from ckptd.api.requests import (
     START,
     DiffQuery,
@@ -49,6 +49,17 @@ from ckptd.domain import errors
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
+class Caller(StrEnum):
+    """Who gets an answer, for the document; `guard` decides. A run that one may not see is answered for as one that is not."""
+
+    ANYONE = "anyone"  # who can open the socket; of runs, operations and events he is told those that he may see
+    SEES = "sees"  # who may see the run that is meant
+    STEERS = "steers"  # who may steer it
+    BY_KIND = "by kind"  # verify, checksum: sees; restore, or everything: administrator; else steers
+    STARTED = "started"  # who started the operation
+    ADMINISTRATOR = "administrator"
+
+
 class NoPath(Request):
     pass
 
@@ -85,7 +96,8 @@ class Route:
 
 _ASKS_FOR = (errors.NotKnown,)
 _WORKS = (
-    errors.NotKnown, errors.NotInTime, errors.IntegrityError, errors.NoRoom, errors.RemoteError, errors.StateUnusable,
+    errors.NotKnown, errors.NotInTime, errors.IntegrityError, errors.NoRoom, errors.TooMuch, errors.RemoteError,
+    errors.StateUnusable,
 )  # fmt: skip
 
 ROUTES: tuple[Route, ...] = (
@@ -97,18 +109,18 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", "/v1/runs/{run}/checkpoints", "checkpoints", "A run's checkpoints, newest step first",
-        calls.checkpoints, list[CheckpointBody], parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
+        calls.checkpoints, list[CheckpointBody], Caller.SEES, parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
     ),
     Route(
         "GET", "/v1/runs/{run}/latest", "latest", "A run's newest restorable checkpoint",
-        calls.latest, CheckpointBody, parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
+        calls.latest, CheckpointBody, Caller.SEES, parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
     ),
     Route(
         "GET", "/v1/operations", "operations", "Operations, oldest first", calls.operations, list[OperationBody],
     ),
     Route(
-        "POST", "/v1/operations", "start", "Start one; everyone may prefetch, flush, verify and checksum, the owner all kinds",
-        calls.start, OperationBody, body=START, status=202, raises=_WORKS,
+        "POST", "/v1/operations", "start", "Start one",
+        calls.start, OperationBody, Caller.BY_KIND, body=START, status=202, raises=_WORKS,
     ),
     Route(
         "GET", "/v1/operations/{id}", "operation", "An operation", calls.operation, OperationBody,
@@ -119,12 +131,12 @@ ROUTES: tuple[Route, ...] = (
         parameters=OperationPath, raises=_ASKS_FOR, streams=True,
     ),
     Route(
-        "POST", "/v1/operations/{id}/cancel", "cancel", "Stop an operation; for who started it, and the owner",
-        calls.cancel, OperationBody, parameters=OperationPath, raises=_ASKS_FOR,
+        "POST", "/v1/operations/{id}/cancel", "cancel", "Stop an operation",
+        calls.cancel, OperationBody, Caller.STARTED, parameters=OperationPath, raises=_ASKS_FOR,
     ),
     Route(
         "PUT", "/v1/pins", "pin", "Keep a checkpoint hot whatever the policy says, or no longer",
-        calls.pin, CheckpointBody, Caller.OWNER, body=PinRequest, raises=_WORKS,
+        calls.pin, CheckpointBody, Caller.STEERS, body=PinRequest, raises=_WORKS,
     ),
     Route(
         "GET", "/v1/tags", "tags", "Names that were given to steps, by run and name",
@@ -132,15 +144,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "PUT", "/v1/tags", "set_tag", "Give a checkpoint a name, which then stands for its step and keeps it from being pruned",
-        calls.set_tag, TagBody, Caller.OWNER, body=TagRequest, raises=_WORKS,
+        calls.set_tag, TagBody, Caller.STEERS, body=TagRequest, raises=_WORKS,
     ),
     Route(
         "DELETE", "/v1/tags", "delete_tag", "Take a name back; an absent one is fine",
-        calls.delete_tag, None, Caller.OWNER, query=TagQuery, status=204, raises=_WORKS,
+        calls.delete_tag, None, Caller.STEERS, query=TagQuery, status=204, raises=_WORKS,
     ),
     Route(
         "GET", "/v1/diff", "diff", "Which files of two checkpoints differ, and in how many bytes",
-        calls.diff, DiffBody, query=DiffQuery, raises=_ASKS_FOR,
+        calls.diff, DiffBody, Caller.SEES, query=DiffQuery, raises=_ASKS_FOR,
     ),
     Route(
         "GET", "/v1/policies", "policies", "What was set, the most specific pattern last",
@@ -148,19 +160,19 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", "/v1/policies/effective", "effective_policy", "What holds for a run, and where each value came from",
-        calls.effective_policy, EffectivePolicyBody, query=RunQuery, raises=_ASKS_FOR,
+        calls.effective_policy, EffectivePolicyBody, Caller.SEES, query=RunQuery, raises=_ASKS_FOR,
     ),
     Route(
         "PUT", "/v1/policies", "set_policy", "Set keys of a pattern; the others stay",
-        calls.set_policy, PolicyBody, Caller.OWNER, body=PolicyRequest, raises=_ASKS_FOR,
+        calls.set_policy, PolicyBody, Caller.STEERS, body=PolicyRequest, raises=_ASKS_FOR,
     ),
     Route(
         "POST", "/v1/policies/preview", "preview_policy", "What setting keys of a pattern would let go, and free",
-        calls.preview_policy, PolicyPreviewBody, body=PolicyRequest, raises=_ASKS_FOR,
+        calls.preview_policy, PolicyPreviewBody, Caller.SEES, body=PolicyRequest, raises=_ASKS_FOR,
     ),
     Route(
         "DELETE", "/v1/policies", "unset_policy", "Forget a pattern",
-        calls.unset_policy, None, Caller.OWNER, query=PatternQuery, status=204, raises=_ASKS_FOR,
+        calls.unset_policy, None, Caller.STEERS, query=PatternQuery, status=204, raises=_ASKS_FOR,
     ),
     Route(
         "GET", "/v1/events", "events", "What happened, newest last; `follow` makes it a stream of what is to come",
@@ -168,11 +180,11 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", "/v1/shutdown", "shutdown", "Flush, then stop; the daemon goes on when the flush does not succeed",
-        calls.shutdown, ShutdownBody, Caller.OWNER, body=ShutdownRequest, status=202, raises=_WORKS,
+        calls.shutdown, ShutdownBody, Caller.ADMINISTRATOR, body=ShutdownRequest, status=202, raises=_WORKS,
     ),
     Route(
         "POST", "/v1/upgrade", "upgrade", "Go on with the code that is installed now", calls.upgrade, UpgradeBody,
-        Caller.OWNER, status=202, raises=_WORKS,
+        Caller.ADMINISTRATOR, status=202, raises=_WORKS,
     ),
     Route("GET", "/metrics", "metrics", "Prometheus text format", calls.metrics, bytes),
 )  # fmt: skip

@@ -132,6 +132,7 @@ class OperationBody(Body):
     result: Message | None
     arguments: dict[str, Message]
     bytes_before: int = Field(description="Of bytes_done, what was done when it began: not to be counted as speed")
+    uid: int | None = Field(default=None, description="Who asked for it; null: the daemon itself")
 
     @model_validator(mode="before")
     @classmethod

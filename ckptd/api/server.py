@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import json
 import socket
@@ -14,21 +16,28 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from ckptd.api import sse
-from ckptd.api.calls import Call, Starters
+from ckptd.api.calls import Call
+from ckptd.api.gate import Gate
+from ckptd.api.guard import guarded
 from ckptd.api.node import Node
 from ckptd.api.openapi import document
-from ckptd.api.peers import Caller, Peer
+from ckptd.api.peers import Authorise
 from ckptd.api.routes import ROUTES, Route
 from ckptd.api.schemas import error_body
 from ckptd.domain.errors import CkptdError, NotKnown, UsageError
 
 log = structlog.get_logger(__name__)
 
-Authorise = Callable[[web.Request], Peer]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LONGEST_URL = 32 * 1024
 """Bytes. A run's name has up to 255 bytes; as a key, percent-encoded twice, each can take 12."""
+
+GATE: web.AppKey[list[Gate]] = web.AppKey("gate", list)
+"""The one through which connections come, once it serves."""
+
+BODY_S = 20.0
+"""How long a request's body may take to come."""
 
 HEARTBEAT_S = 5.0
 """How long a reader that left may go unnoticed."""
@@ -40,16 +49,14 @@ class InvalidRequest(UsageError):
     http_status = 422
 
 
-def application(
-    node: Node, authorise: Callable[[web.Request], Peer], *, heartbeat_s: float = HEARTBEAT_S
-) -> web.Application:
-    """`authorise` names the peer or raises NotAllowed; on the daemon's socket it is `peers.peer_of`."""
-    app = web.Application(middlewares=[_errors_as_json])
+def application(node: Node, authorise: Authorise, *, heartbeat_s: float = HEARTBEAT_S) -> web.Application:
+    """`authorise` says who calls or raises NotAllowed; on the daemon's socket it is `peers.peer_of`."""
+    app = web.Application(middlewares=[_counted, _errors_as_json])
     app[sse.STREAMS] = set()
+    app[GATE] = []
     app.on_shutdown.append(sse.end_streams)
-    starters = Starters()
     for route in ROUTES:
-        responder = _Responder(route, node, authorise, starters, heartbeat_s)
+        responder = _Responder(route, node, authorise, heartbeat_s)
         app.router.add_route(route.method, route.path, responder.respond)
 
     async def openapi(request: web.Request) -> web.StreamResponse:
@@ -60,12 +67,27 @@ def application(
     return app
 
 
-async def serve(app: web.Application, listening: socket.socket) -> web.AppRunner:
-    """Serves on a socket that is bound already (the supervisor's) until `cleanup()` of what is returned."""
+@dataclass(frozen=True)
+class Served:
+    """A server that serves."""
+
+    runner: web.AppRunner
+    gate: asyncio.Task[None]
+
+    async def end(self) -> None:
+        self.gate.cancel()
+        await asyncio.wait([self.gate])
+        await self.runner.cleanup()
+
+
+async def serve(app: web.Application, listening: socket.socket) -> Served:
+    """Serves on a socket that is bound already (the supervisor's) until `end()` of what is returned."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, max_line_size=LONGEST_URL)
     await runner.setup()
-    await web.SockSite(runner, listening).start()
-    return runner
+    assert runner.server is not None
+    gate = Gate(listening, runner.server)
+    app[GATE].append(gate)
+    return Served(runner, asyncio.create_task(gate.run(), name="gate"))
 
 
 @dataclass(frozen=True)
@@ -73,27 +95,28 @@ class _Responder:
     route: Route
     node: Node
     authorise: Authorise
-    starters: Starters
     heartbeat_s: float
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
-        peer = self.authorise(request)
-        if self.route.caller is Caller.OWNER:
-            peer.require_owner(self.route.name.replace("_", " "))
+        caller = self.authorise(request)
         call: Call[Any, Any] = Call(
-            peer=peer,
-            starters=self.starters,
+            caller=caller,
             path=dict(self.route.parameters.model_validate(dict(request.match_info))),
             query=self.route.query.model_validate(_query(request)),
             body=await self._body(request),
             last_event_id=_last_event_id(request),
         )
-        return await self._answer(request, await self.route.call(self.node, call))
+        return await self._answer(request, await self.route.call(guarded(self.node, caller), call))
 
     async def _body(self, request: web.Request) -> Any:
         if self.route.body is None:
             return None
-        return _adapter(self.route.body).validate_json(await request.read(), strict=True)
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+        return _adapter(self.route.body).validate_json(body, strict=True)
 
     async def _answer(self, request: web.Request, value: object) -> web.StreamResponse:
         if isinstance(value, sse.Stream):
@@ -133,6 +156,14 @@ def _last_event_id(request: web.Request) -> int | None:
     """Sent by a reader that comes back; anything else than one of our ids is ignored."""
     text = request.headers.get("Last-Event-ID", "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+@web.middleware
+async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    with contextlib.ExitStack() as stack:
+        for gate in request.app[GATE]:
+            stack.enter_context(gate.answering(request.transport))
+        return await handler(request)
 
 
 @web.middleware

@@ -141,6 +141,10 @@ def _set_aside(path: Path) -> str:
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:
+    # It names everybody's runs. SQLite gives the files that it makes beside it the mode of this one.
+    with contextlib.suppress(OSError):  # a place that cannot be used SQLite complains about
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        os.chmod(path, 0o600)
     connection = await aiosqlite.connect(path, isolation_level=None)
     try:
         # NORMAL: safe against a kill at any moment; a power loss may cost the last transactions, which a scan finds again.

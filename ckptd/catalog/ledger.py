@@ -13,6 +13,8 @@ from ckptd.domain.names import key_of, path_of
 
 _KEEP_EVENTS = 10_000
 _KEEP_OPERATIONS = 1_000
+_KEEP_OPERATIONS_OF_ONE = 250
+"""User's."""
 
 
 def _clean(message: str) -> str:
@@ -27,16 +29,16 @@ class Wishes:
         self._db = database
 
     async def pins(self) -> list[PinRow]:
-        rows = await self._db.read("SELECT volume, run, step, tier, until FROM pins")
-        return [PinRow(volume, os.fsdecode(run), step, Place(tier), until) for volume, run, step, tier, until in rows]
+        rows = await self._db.read("SELECT volume, run, step, tier, until, uid FROM pins")
+        return [PinRow(volume, os.fsdecode(run), step, Place(tier), *rest) for volume, run, step, tier, *rest in rows]
 
     async def pin(self, pin: PinRow) -> None:
-        """A pin without end is never shortened by a prefetch's time to live."""
+        """A pin without end is never shortened by a prefetch's time to live. It counts for whoever wants it last."""
         await self._db.write(
-            "INSERT INTO pins VALUES (?,?,?,?,?) ON CONFLICT (volume, run, step) DO UPDATE SET tier = excluded.tier,"
+            "INSERT INTO pins VALUES (?,?,?,?,?,?) ON CONFLICT (volume, run, step) DO UPDATE SET tier = excluded.tier,"
             " until = CASE WHEN pins.until IS NULL OR excluded.until IS NULL THEN NULL"
-            " ELSE max(pins.until, excluded.until) END",
-            (pin.volume, os.fsencode(pin.run), pin.step, pin.tier, pin.until),
+            " ELSE max(pins.until, excluded.until) END, uid = excluded.uid",
+            (pin.volume, os.fsencode(pin.run), pin.step, pin.tier, pin.until, pin.uid),
         )
 
     async def unpin(self, volume: str, run: str, step: int) -> None:
@@ -54,12 +56,21 @@ class Wishes:
         )
         return {pattern: json.loads(settings) for pattern, settings in rows}
 
-    async def set_policy(self, volume: str, pattern: str, settings: dict[str, str]) -> dict[str, str]:
+    async def policies_by(self, volume: str, uid: int) -> set[str]:
+        """The patterns that this user was the first to set."""
+        rows = await self._db.read("SELECT pattern FROM policies WHERE volume = ? AND uid = ?", (volume, uid))
+        return {pattern for (pattern,) in rows}
+
+    async def set_policy(
+        self, volume: str, pattern: str, settings: dict[str, str], uid: int | None = None
+    ) -> dict[str, str]:
         """Adds to what is set for the pattern; returns all of it."""
         async with self._db.transaction():
             merged = (await self.policies(volume)).get(pattern, {}) | settings
             await self._db.write(
-                "INSERT OR REPLACE INTO policies VALUES (?,?,?)", (volume, pattern, json.dumps(merged))
+                "INSERT INTO policies VALUES (?,?,?,?)"
+                " ON CONFLICT (volume, pattern) DO UPDATE SET settings = excluded.settings",
+                (volume, pattern, json.dumps(merged), uid),
             )
             return merged
 
@@ -81,14 +92,20 @@ class Operations:
             "DELETE FROM operations WHERE id <= (SELECT max(id) FROM operations) - ? AND state <> 'running'",
             (_KEEP_OPERATIONS,),
         )
+        await self._db.write(  # one user's do not push out all of the others'
+            "DELETE FROM operations WHERE uid = ?1 AND state <> 'running' AND id <="
+            " (SELECT id FROM operations WHERE uid = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (o.uid, _KEEP_OPERATIONS_OF_ONE),
+        )
         return await self._db.write(
-            "INSERT INTO operations (kind, volume, target, arguments, state, bytes_total, bytes_done, started_at)"
-            " VALUES (?,?,?,?,?,?,?,?)",
+            "INSERT INTO operations (kind, volume, target, arguments, uid, state, bytes_total, bytes_done, started_at)"
+            " VALUES (?,?,?,?,?,?,?,?,?)",
             (
                 o.kind,
                 o.volume,
                 key_of(o.target),
                 json.dumps(o.arguments),
+                o.uid,
                 o.state,
                 o.bytes_total,
                 o.bytes_done,
@@ -118,7 +135,8 @@ class Operations:
     async def list(self, *, running: bool = False, limit: int = 50) -> list[Operation]:
         rows = await self._db.read(
             "SELECT id, kind, volume, target, arguments, state, bytes_total, bytes_done, started_at, finished_at, error,"
-            " error_code, hint, result, bytes_before FROM operations WHERE ? = 0 OR state = 'running' ORDER BY id DESC LIMIT ?",
+            " error_code, hint, result, bytes_before, uid FROM operations WHERE ? = 0 OR state = 'running'"
+            " ORDER BY id DESC LIMIT ?",
             (running, limit),
         )
         return [_operation(row) for row in rows]
@@ -126,17 +144,18 @@ class Operations:
     async def get(self, id_: int) -> Operation | None:
         rows = await self._db.read(
             "SELECT id, kind, volume, target, arguments, state, bytes_total, bytes_done, started_at, finished_at, error,"
-            " error_code, hint, result, bytes_before FROM operations WHERE id = ?",
+            " error_code, hint, result, bytes_before, uid FROM operations WHERE id = ?",
             (id_,),
         )
         return _operation(rows[0]) if rows else None
 
 
 def _operation(row: tuple[Any, ...]) -> Operation:
-    id_, kind, volume, target, arguments, state, total, done, started, finished, error, code, hint, result, before = row
+    (id_, kind, volume, target, arguments, state, total, done, started, finished, error, code, hint, result, before,
+     uid) = row  # fmt: skip
     return Operation(
         id_, OperationKind(kind), path_of(target), volume, OperationState(state), total, done, started, finished, error, code,
-        hint, result, json.loads(arguments), before,
+        hint, result, json.loads(arguments), before, uid,
     )  # fmt: skip
 
 

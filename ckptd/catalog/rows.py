@@ -97,6 +97,8 @@ class PinRow:
     step: int
     tier: Place
     until: float | None
+    uid: int | None = None
+    """Who wished it last; None: the daemon itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ CREATE TABLE pins (
     step   INTEGER NOT NULL,
     tier   TEXT    NOT NULL,           -- 'ram' or 'nvme': where it is wanted
     until  REAL,                       -- NULL: until unpinned; else a prefetch's time to live
+    uid    INTEGER,                    -- user who wished it last, in whose allowance it counts; NULL: the daemon itself
     PRIMARY KEY (volume, run, step)
 ) STRICT;
 
@@ -113,6 +114,7 @@ CREATE TABLE policies (
     volume   TEXT NOT NULL,
     pattern  TEXT NOT NULL,            -- shell pattern over run names
     settings TEXT NOT NULL,            -- JSON object: only the keys that were set
+    uid      INTEGER,                  -- user who set it first, in whose allowance it counts
     PRIMARY KEY (volume, pattern)
 ) STRICT;
 
@@ -122,6 +124,7 @@ CREATE TABLE operations (
     volume      TEXT NOT NULL,
     target      TEXT NOT NULL,         -- RUN[@STEP], as a key (domain/names.py); '' means everything
     arguments   TEXT NOT NULL,         -- JSON object of text values
+    uid         INTEGER,               -- user who asked for it; NULL: the daemon itself
     state       TEXT NOT NULL,         -- running, done, failed, cancelled, timeout
     bytes_total INTEGER NOT NULL,
     bytes_done  INTEGER NOT NULL,

@@ -10,6 +10,7 @@
     │   └── OnlyCopy           6   the action would destroy the only copy
     ├── NotAllowed             7   the peer may not do this
     ├── NoRoom                 8   no tier has room
+    │   └── TooMuch             8   a user has as much of something as one user may have
     ├── RemoteError            1   the store refused or cannot be reached (`retryable` says which)
     ├── SourceChanged          1   the file changed while it was read; the newer content is dealt with next
     ├── Busy                   1   a process has the file open; tried again later (`retryable`)
@@ -70,6 +71,10 @@ class NotAllowed(CkptdError):
 
 class NoRoom(CkptdError):
     exit_code, code, http_status = 8, "no-room", 507
+
+
+class TooMuch(NoRoom):
+    code, http_status = "too-much", 429
 
 
 class RemoteError(CkptdError):

@@ -125,6 +125,8 @@ class Operation:
     arguments: dict[str, str] = field(default_factory=dict)
     bytes_before: int = 0
     """Of `bytes_done`, what was done when it began: says nothing about its speed."""
+    uid: int | None = None
+    """Who asked for it; None: the daemon itself."""
 
     @property
     def deadline_at(self) -> float | None:

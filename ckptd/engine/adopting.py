@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from ckptd.catalog import Catalog, CopyRow, FileRow
 from ckptd.catalog.files import NewContent
+from ckptd.domain.access import Owned
 from ckptd.domain.errors import IntegrityError
 from ckptd.domain.model import Place
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.manifest import ManifestEntry
-from ckptd.tiers import swap
+from ckptd.tiers import beneath, swap
+from ckptd.tiers.beneath import directories_of
 
 if TYPE_CHECKING:
     from ckptd.engine.known import Committed
+    from ckptd.engine.unit import Unit
 
 
 async def adopt(catalog: Catalog, volume: Volume, entry: ManifestEntry, now: float) -> FileRow:
@@ -38,6 +41,16 @@ async def adopt(catalog: Catalog, volume: Volume, entry: ManifestEntry, now: flo
     if row is None:
         raise LookupError(entry.path)
     return row
+
+
+def make_directories(volume: Volume, unit: Unit) -> None:
+    """Those of a checkpoint, as its manifests say; where they do not, as its files'. Raises Conflict (`tiers.beneath`)."""
+    files = {row.path: row.attributes for row in unit.rows}
+    files |= {path: entry.attributes for path, entry in unit.cold.items()}
+    recorded = {} if unit.committed is None else unit.committed.directories
+    first = {above: a for path, a in sorted(files.items(), reverse=True) for above in directories_of([path])}
+    wanted = {path: recorded.get(path) or Owned(a.uid, a.gid, 0o755) for path, a in first.items()}
+    beneath.make_directories(volume.root, wanted)
 
 
 def link(volume: Volume, entry: ManifestEntry) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from ckptd.catalog import FileRow, UnitName
+from ckptd.domain.access import Owned
 from ckptd.domain.changes import Change, Deleted, ObjectSettled, Settled
 from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
@@ -24,7 +25,9 @@ from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.manifest import Manifest, ManifestEntry
 from ckptd.policy.policy import Policy
+from ckptd.tiers.beneath import directories_of
 from ckptd.tiers.lease import has_writer
+from ckptd.tiers.ownership import owned
 
 _TRIES = 5
 """After so many, some 6 s, a commit that finds a file touched says so."""
@@ -176,7 +179,17 @@ class Committing:
             run, step, context.node, 1 if part is None else part.nodes, unit.framework, context.writer, key_of(unit.root),
             round(written_at, 3), round(committed_at, 3), tuple(sorted(entries, key=lambda entry: entry.key)),
             () if part is None else tuple(key_of(path) for path in part.lacks), self._replaces(unit), context.daemon,
+            self._directories(unit, entries),
         )  # fmt: skip
+
+    def _directories(self, unit: Unit, entries: Iterable[ManifestEntry]) -> dict[str, Owned]:
+        """The run's and those below it, as they are here; of what only other nodes have, as they said."""
+        volume = self._context.volumes[unit.volume]
+        found = {} if unit.committed is None else dict(unit.committed.directories)
+        for path in directories_of(entry.path for entry in entries):
+            if (its := owned(volume.locate(path))) is not None:
+                found[path] = Owned(its.uid, its.gid, its.mode)
+        return found
 
     def _replaces(self, unit: Unit) -> dict[str, float]:
         """Manifests of earlier attempts: those that this node took back, and those that others in this attempt did."""

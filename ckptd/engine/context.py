@@ -41,6 +41,8 @@ class Running:
     claim: bool = False
     """An operation holds it: not to be cancelled for one file's sake."""
     volume: str = ""
+    owner: int = 0
+    """The user whose file it is."""
 
 
 async def _at_once() -> None: ...
@@ -79,6 +81,10 @@ class Context:
     """Checkpoints that a running flush names: they are sent even if `sync = latest` would skip them."""
     draining: int = 0
     """Operations that empty this node of what is exposed."""
+    foreign: set[tuple[str, str]] = field(default_factory=set)
+    """Runs, by volume and name, of which it was told that their directory here is another user's than the remote's."""
+    user_budget: int = 0
+    """Bytes that one user's checkpoints may take of the RAM tier; 0: as many as there are."""
     daemon: str = ""
     """Tells two daemons apart that bear the same node name; kept with the catalog."""
     daemon_since: float = 0.0

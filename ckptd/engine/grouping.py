@@ -23,16 +23,16 @@ def grouped(
     """In the order given. `together`: False for those that are to go by themselves."""
     most = min(MOST, len(uploads) // GROUPS)
     group: list[Upload] = []
-    volume = ""
+    party: tuple[str, int] | None = None  # volume and owner: users take turns
     for upload in uploads:
         row = row_of(upload.file) if most > 1 and together(upload.file) else None
         if row is None or row.size > SMALL:
             yield [upload]
             continue
-        if group and (len(group) >= most or row.volume != volume):
+        if group and (len(group) >= most or (row.volume, row.attributes.uid) != party):
             yield group
             group = []
         group.append(upload)
-        volume = row.volume
+        party = row.volume, row.attributes.uid
     if group:
         yield group

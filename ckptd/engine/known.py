@@ -12,6 +12,7 @@ import structlog
 
 from ckptd.catalog import Catalog, CopyRow, ManifestRow
 from ckptd.catalog.nodes import Withdrawal
+from ckptd.domain.access import Owned
 from ckptd.domain.errors import CkptdError, IntegrityError, StateUnusable
 from ckptd.domain.model import Place
 from ckptd.domain.names import path_of
@@ -96,6 +97,23 @@ class Committed:
     def entries(self) -> dict[str, ManifestEntry]:
         """By path in the volume. Not to be changed by the caller."""
         return _entries(self)
+
+    @cached_property
+    def owners(self) -> Mapping[int, tuple[float, Owned]]:
+        """Whose the run is, by its manifests: of each user the last word, and when it was written."""
+        found: dict[int, tuple[float, Owned]] = {}
+        for manifest in sorted(self.by_node.values(), key=lambda one: one.written_at):
+            if (owner := manifest.owner) is not None:
+                found[owner.uid] = manifest.written_at, owner
+        return found
+
+    @cached_property
+    def directories(self) -> Mapping[str, Owned]:
+        """By path; as the node says that wrote last."""
+        found: dict[str, Owned] = {}
+        for manifest in sorted(self.fitting.values(), key=lambda one: one.written_at):
+            found |= manifest.directories
+        return found
 
     @property
     def files(self) -> int:

@@ -147,7 +147,8 @@ def slow(path: str, found: Found) -> bool:
 def _opened(location: str) -> Iterator[int | None]:
     """None for what went away, or is reached through a link that stands in a directory's place: not the volume's file."""
     try:
-        descriptor = os.open(location, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # O_NONBLOCK: a fifo that has taken the file's place since must not hold us.
+        descriptor = os.open(location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         yield None
         return

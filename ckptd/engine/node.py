@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from ckptd.catalog import PinRow
+from ckptd.domain.access import Identity, Whose
 from ckptd.domain.errors import Busy, CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.model import (
     CheckpointReport,
@@ -27,7 +28,8 @@ from ckptd.domain.model import (
     UpgradeReport,
 )
 from ckptd.domain.names import CheckpointId
-from ckptd.engine import policies, reporting
+from ckptd.engine import owning, policies, reporting
+from ckptd.engine.allowance import Allowance
 from ckptd.engine.context import Context
 from ckptd.engine.differing import difference
 from ckptd.engine.operations import Operations
@@ -45,7 +47,7 @@ from ckptd.tiers.holders import holders
 class EngineNode:
     def __init__(
         self, context: Context, reconciler: Reconciler, operations: Operations, choosing: Choosing,
-        *, version: str, restarts: int, state_dir: str, stop: Callable[[bool], None],
+        *, allowance: Allowance, version: str, restarts: int, state_dir: str, stop: Callable[[bool], None],
         upgrade: Callable[[], Awaitable[UpgradeReport]], metrics: Callable[[NodeReport], bytes],
     ) -> None:  # fmt: skip
         self._context = context
@@ -53,6 +55,7 @@ class EngineNode:
         self._operations = operations
         self._choosing = choosing
         self._tagging = Tagging(context)
+        self._allowance = allowance
         self._version = version
         self._restarts = restarts
         self._state_dir = state_dir
@@ -101,26 +104,48 @@ class EngineNode:
         target = await self._tagging.resolve(served, CheckpointId(run) if known else CheckpointId.parse(run))
         return await self._report(await self._choosing.restorable(served, target))
 
+    async def whose(
+        self, volume: str | None, run: str | None = None, *, afresh: bool = False
+    ) -> Mapping[tuple[str, str], Whose]:
+        if run is None:
+            return owning.of_all(self._context, (await self._reconciler.recent()).units)
+        served = self._context.volume(volume)
+        if afresh:
+            await self._context.catch_up()  # what was just saved can be named
+            await self._choosing.fresh(served, run, must=False)
+        found = owning.of_run(self._context, served, run, self._reconciler.view.run(served.name, run))
+        return {(served.name, run): found} if found.owners else {}
+
     async def start(
-        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
-    ) -> Operation:
+        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str],
+        *, by: Identity,
+    ) -> Operation:  # fmt: skip
         if target is None:
             if kind not in (OperationKind.FLUSH, OperationKind.SCRUB, OperationKind.DRAIN):
                 raise UsageError(f"{kind} needs a RUN[@STEP]")
             name = volume if volume is None else self._context.volume(volume).name
-            return await self._operations.start(kind, name or "", "", arguments)
+            return await self._operations.start(kind, name or "", "", arguments, by.uid)
         served = self._context.volume(volume)
         target = await self._tagging.resolve(served, target)
-        await self._refuse_early(kind, served, target, arguments)
-        return await self._operations.start(kind, served.name, str(target), arguments)
+        unit = await self._refuse_early(kind, served, target, arguments)
+        async with self._allowance.asking:
+            self._allowance.operation(by, self._operations)
+            if kind is OperationKind.PREFETCH and unit is not None:
+                await self._may_pin(by, unit)
+            begun = await self._operations.start(kind, served.name, str(target), arguments, by.uid)
+            if kind is OperationKind.PREFETCH and unit is not None:
+                self._allowance.fetching[begun.id] = unit.key
+        return begun
+
+    async def _may_pin(self, by: Identity, unit: Unit) -> None:
+        await self._allowance.pin(by, unit, self._reconciler.view.by_name, self._context.catalog, self._operations)
 
     async def _refuse_early(
         self, kind: OperationKind, volume: Volume, target: CheckpointId, arguments: Mapping[str, str]
-    ) -> None:
-        """What cannot be is refused before it becomes an operation."""
+    ) -> Unit | None:
+        """What cannot be is refused before it becomes an operation. Returns the checkpoint where one that is whole is meant."""
         if kind in (OperationKind.PREFETCH, OperationKind.VERIFY, OperationKind.RESTORE):
-            await self._choosing.restorable(volume, target)
-            return
+            return await self._choosing.restorable(volume, target)
         await self._context.catch_up()  # what was just saved can be named
         await self._choosing.fresh(volume, target.run, must=False)
         units = [u for u in self._reconciler.view.run(volume.name, target.run) if target.step in (None, u.step)]
@@ -136,6 +161,7 @@ class EngineNode:
                     f"{target}: {len(exposed)} files are not durable yet, e.g. {exposed[0]}",
                     hint=f"first: ckptctl flush {target}",
                 )
+        return None
 
     async def operation(self, operation: int) -> Operation:
         return await self._operations.get(operation)
@@ -149,7 +175,7 @@ class EngineNode:
     def follow(self, operation: int) -> AsyncIterator[Operation]:
         return self._operations.follow(operation)
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport:
+    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport:
         served = self._context.volume(volume)
         target = await self._tagging.resolve(served, target)
         if on:
@@ -164,10 +190,13 @@ class EngineNode:
         if unit.step is None:
             raise IntegrityError(f"{target} is no checkpoint")
         if on:
-            await self._context.catalog.wishes.pin(PinRow(served.name, unit.run, unit.step, Place.RAM, None))
+            async with self._allowance.asking:
+                await self._may_pin(by, unit)
+                its = served.name, unit.run, unit.step
+                await self._context.catalog.wishes.pin(PinRow(*its, Place.RAM, None, by.uid))
             if unit.cold:  # the planner only knows of files that are, or lately were, on this node
                 name = str(CheckpointId(unit.run, unit.step))
-                await self._operations.start(OperationKind.PREFETCH, served.name, name, {})
+                await self._operations.start(OperationKind.PREFETCH, served.name, name, {}, by.uid)
         else:
             await self._context.catalog.wishes.unpin(served.name, unit.run, unit.step)
         self._context.wake()
@@ -185,12 +214,13 @@ class EngineNode:
             )
         return [tag for one in asked for tag in await self._tagging.list(one.name, run)]
 
-    async def set_tag(self, volume: str | None, target: CheckpointId, name: str) -> TagReport:
+    async def set_tag(self, volume: str | None, target: CheckpointId, name: str, *, by: Identity) -> TagReport:
         served = self._context.volume(volume)
         await self._context.catch_up()  # what was just saved can be named
         unit = await self._choosing.restorable(served, await self._tagging.resolve(served, target))
         if unit.step is None:
             raise IntegrityError(f"{target} is no checkpoint")
+        await self._allowance.tag(by, served.name, unit.run, name, self._context.catalog)
         return await self._tagging.set(served, unit.run, unit.step, name)
 
     async def delete_tag(self, volume: str | None, run: str, name: str) -> None:
@@ -230,11 +260,14 @@ class EngineNode:
         values = policies.texts(policies.effective(served.policy, patterns, run))
         return EffectivePolicy(served.name, run, values, sources)
 
-    async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
+    async def set_policy(
+        self, volume: str | None, pattern: str, values: Mapping[str, str], *, by: Identity
+    ) -> PolicyRow:
         served = self._context.volume(volume)
+        await self._allowance.policy(by, served.name, pattern, self._context.catalog)
         for key, value in values.items():
             policies.parse(key, value)
-        merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values))
+        merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values), by.uid)
         self._context.wake()
         return PolicyRow(served.name, pattern, merged)
 

@@ -11,6 +11,7 @@ import structlog
 
 from ckptd.domain.errors import CkptdError, NotInTime, NotKnown, StateUnusable
 from ckptd.domain.model import Operation, OperationKind, OperationState
+from ckptd.domain.names import CheckpointId
 from ckptd.engine.context import Context
 
 log = structlog.get_logger()
@@ -51,9 +52,21 @@ class Operations:
         for operation in await self._context.catalog.operations.list(running=True, limit=1000):
             self._launch(replace(operation, bytes_done=0))
 
-    async def start(self, kind: OperationKind, volume: str, target: str, arguments: Mapping[str, str]) -> Operation:
+    async def start(
+        self, kind: OperationKind, volume: str, target: str, arguments: Mapping[str, str], uid: int | None = None
+    ) -> Operation:
+        """`uid`: who asks for it; None: the daemon itself."""
         operation = Operation(
-            0, kind, target, volume, OperationState.RUNNING, 0, 0, self._context.clock(), arguments=dict(arguments)
+            0,
+            kind,
+            target,
+            volume,
+            OperationState.RUNNING,
+            0,
+            0,
+            self._context.clock(),
+            arguments=dict(arguments),
+            uid=uid,
         )
         operation = replace(operation, id=await self._context.catalog.operations.begin(operation))
         progress = self._launch(operation)
@@ -143,6 +156,7 @@ class Operations:
             f"{final.kind} of {what}: {final.error or state}",
             operation=final.id,
             kind=final.kind,
+            **({"volume": final.volume, "run": CheckpointId.parse(final.target).run} if final.target else {}),
         )
         async with self._moved:
             self._moved.notify_all()

@@ -11,6 +11,7 @@ from ckptd.catalog import PinRow
 from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown, RemoteError
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import CheckpointId, path_of
+from ckptd.engine.adopting import make_directories
 from ckptd.engine.context import Context
 from ckptd.engine.doubting import Doubting, Member
 from ckptd.engine.following import bring_pointers
@@ -124,15 +125,16 @@ class Prefetching:
         missing = [m for m in members if not self._is_hot(m, to)]
         progress.before = progress.total - sum(m.size for m in missing)
         progress.add(progress.before)
-        async with self._wanted(volume, unit, to, float(arguments.get("ttl", DEFAULT_TTL_S))):
+        async with self._wanted(volume, unit, to, float(arguments.get("ttl", DEFAULT_TTL_S)), operation.uid):
             if missing:
+                make_directories(volume, unit)
                 await self._fetch_good(volume, unit, missing, to, progress)
         await bring_pointers(self._context, volume, unit)
         progress.result = volume.visible(path_of(unit.root) if unit.root else unit.run)
         self._context.wake()
 
     @contextlib.asynccontextmanager
-    async def _wanted(self, volume: Volume, unit: Unit, to: Place, ttl: float) -> AsyncIterator[None]:
+    async def _wanted(self, volume: Volume, unit: Unit, to: Place, ttl: float, uid: int | None) -> AsyncIterator[None]:
         """Keeps it for `ttl` seconds, unless the block fails or is cancelled: then the planner must not go on with it."""
         if unit.step is None:
             yield
@@ -140,7 +142,7 @@ class Prefetching:
         wishes = self._context.catalog.wishes
         its = (volume.name, unit.run, unit.step)
         before = [pin for pin in await wishes.pins() if (pin.volume, pin.run, pin.step) == its]
-        await wishes.pin(PinRow(*its, to, self._context.clock() + ttl))
+        await wishes.pin(PinRow(*its, to, self._context.clock() + ttl, uid))
         try:
             yield
         except BaseException:

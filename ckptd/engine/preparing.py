@@ -15,14 +15,18 @@ from ckptd.manifest import ManifestStore
 from ckptd.settings import Settings, VolumeSettings
 from ckptd.tiers.budget import tier_budget
 from ckptd.tiers.filesystem import huge_pages
+from ckptd.tiers.object_names import key_beside
 from ckptd.tiers.place_check import VOLUMES, check_tier, make_root, objects_in, root_in
 from ckptd.transfer.transfers import Remote, Transfers
 
 _NAMES: dict[Place, Literal["ram", "nvme"]] = {Place.RAM: "ram", Place.NVME: "nvme"}
 
 
-def prepare_tiers(settings: Settings) -> dict[Place, Tier]:
-    """Makes and checks the directories. Raises ConfigError naming the path and the fix."""
+def prepare_tiers(settings: Settings, *, watched: bool = True) -> dict[Place, Tier]:
+    """Makes and checks the directories. Raises ConfigError naming the path and the fix.
+
+    `watched`: users' jobs reach a volume, or their demoted files, by the tiers' own paths. Else nobody has a way past the mounts.
+    """
     volumes = {volume.name: volume.path for volume in settings.volumes}
     tiers = {}
     for place in TIERS:
@@ -32,9 +36,10 @@ def prepare_tiers(settings: Settings) -> dict[Place, Tier]:
         path = os.path.realpath(configured.path)  # what is opened below is checked to lie where its path says
         check_tier(place, path, volumes)
         for folder in ("staging", "quarantine", VOLUMES):
-            os.makedirs(os.path.join(path, folder), mode=0o755 if folder == VOLUMES else 0o700, exist_ok=True)
+            os.makedirs(os.path.join(path, folder), mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
-            os.chmod(path, 0o711)  # noqa: S103 - other users' jobs reach their volume through it
+            for passed in (path, os.path.join(path, VOLUMES)):
+                os.chmod(passed, 0o711 if watched else 0o700)
         budget = tier_budget(place, path, configured.budget, occupied=_occupied(path))
         tiers[place] = Tier(place, path, budget, huge_pages=huge_pages(path))
     return tiers
@@ -55,11 +60,9 @@ def prepare_volume(
     """Finds (or makes) the volume's directory on a tier. Raises ConfigError."""
     root, home = _mounted(settings, tiers) if front.is_mount else _root(settings, tiers)
     nvme = tiers.get(Place.NVME)
-    objects = None
+    objects, key = None, b""
     if home is Place.RAM and nvme is not None:
-        objects = objects_in(nvme.path, settings.name)
-        os.makedirs(objects, mode=0o755, exist_ok=True)
-        objects = os.path.realpath(objects)
+        objects, key = _objects(objects_in(nvme.path, settings.name), watched=not front.is_mount)
     remote = Remote(settings.name, settings.remote, tuple(sorted(settings.remote_options.items())))
     return Volume(
         settings.name,
@@ -71,7 +74,19 @@ def prepare_volume(
         settings.policy.to_policy(),
         ManifestStore(transfers, remote),
         front,
+        key,
     )
+
+
+def _objects(path: str, *, watched: bool) -> tuple[str, bytes]:
+    """Makes the directory of demoted files; returns it, and what their names are made with (`tiers.object_names`)."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    real = os.path.realpath(path)
+    if os.geteuid() != 0:
+        return real, b""
+    for passed in (os.path.dirname(real), real):
+        os.chmod(passed, 0o711 if watched else 0o700)
+    return real, key_beside(real)
 
 
 def _mounted(settings: VolumeSettings, tiers: dict[Place, Tier]) -> tuple[str, Place]:

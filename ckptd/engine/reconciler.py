@@ -20,7 +20,7 @@ import structlog
 from ckptd.catalog import FileRow, PinRow, UnitName
 from ckptd.domain.errors import Busy, CkptdError, RemoteError, SourceChanged
 from ckptd.domain.model import CheckpointState, Place
-from ckptd.engine import snapshot
+from ckptd.engine import owning, snapshot
 from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context, Running
 from ckptd.engine.fullness import Fullness
@@ -99,8 +99,8 @@ class Reconciler:
         self._ahead = ahead
         self._fullness = Fullness(context)
         self.view = View()
-        self._uploads: dict[str, Begun] = defaultdict(Begun)
-        """By volume, what is under way, counted anew for each plan."""
+        self._uploads: dict[tuple[str, int], Begun] = defaultdict(Begun)
+        """By volume and owner, what is under way, counted anew for each plan."""
         self._seen_at = context.clock()
         self._tagging = Tagging(context)
         self._looking = asyncio.Lock()
@@ -218,6 +218,7 @@ class Reconciler:
         async with context.changed:
             context.changed.notify_all()
         await self._fullness.look(seen)
+        await owning.tell_foreign(context, seen)
         await self._tell_health()
 
     async def _tell_health(self) -> None:
@@ -278,18 +279,19 @@ class Reconciler:
         counted: set[object] = set()
         for work in self._context.files.values():
             if work.uploading:
-                self._uploads[work.volume] += Begun(int(work.task not in counted), work.size)
+                self._uploads[work.volume, work.owner] += Begun(int(work.task not in counted), work.size)
                 counted.add(work.task)
 
     def _may_upload(self, rows: Sequence[FileRow]) -> bool:
         """Enough to keep every slot busy until the next look, and no more: what is begun keeps its place in the queue. Of each
-        volume for itself: its remote may not let go of what was begun. `rows`: of one volume, that go together.
+        volume and each owner for himself: its remote may not let go of what was begun, and a flood is not to be in the way of
+        another's checkpoint. `rows`: of one volume and owner, that go together.
         """
-        volume = rows[0].volume
-        begun = self._uploads[volume]
+        party = rows[0].volume, rows[0].attributes.uid
+        begun = self._uploads[party]
         if begun.tasks >= _UPLOADS_BEGUN or begun.bytes >= self._ahead:
             return False
-        self._uploads[volume] = begun + Begun(1, sum(row.size for row in rows))
+        self._uploads[party] = begun + Begun(1, sum(row.size for row in rows))
         return True
 
     def _moves(self) -> int:
@@ -306,8 +308,8 @@ class Reconciler:
         size = row.size if (moving_to or uploading) and row is not None else 0
         key = file if uploading else move_of(file)
         task = context.spawn(self._guarded((key,), work), f"file {file}")
-        volume = "" if row is None else row.volume
-        context.files[file] = Running(task, uploading, moving_to, size, leaving, volume=volume)
+        volume, owner = ("", 0) if row is None else (row.volume, row.attributes.uid)
+        context.files[file] = Running(task, uploading, moving_to, size, leaving, volume=volume, owner=owner)
 
         def ended(_: object) -> None:
             running = context.files.get(file)
@@ -325,7 +327,9 @@ class Reconciler:
         task = context.spawn(self._guarded(tuple(free), self._actions.upload_several(free)), f"{len(free)} files")
         for file in free:
             if (row := context.catalog.files.kept(file)) is not None:
-                context.files[file] = Running(task, uploading=True, size=row.size, volume=row.volume)
+                context.files[file] = Running(
+                    task, uploading=True, size=row.size, volume=row.volume, owner=row.attributes.uid
+                )
 
         def ended(_: object) -> None:
             for file in free:

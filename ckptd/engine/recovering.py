@@ -18,6 +18,7 @@ from ckptd.engine.staging import clear_staging
 from ckptd.engine.volume import Volume
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import read_origin
+from ckptd.tiers.object_names import number_of
 from ckptd.tiers.recover import recover
 from ckptd.tiers.spilled import is_spilled
 
@@ -119,7 +120,8 @@ async def _relink_objects(context: Context, volume: Volume) -> None:
     """Every demoted file is reachable at its path: by the catalog, or (when that was lost) by what the object itself says."""
     if volume.objects is None:
         return
-    numbers = sorted(int(name) for name in os.listdir(volume.objects) if name.isdecimal())
+    named = [(number_of(name), name) for name in os.listdir(volume.objects)]
+    numbers = sorted(n for n, name in named if n is not None and os.path.basename(volume.object_path(n)) == name)
     if not numbers:
         return
     await context.catalog.files.reserve_ids(max((number for number in numbers if not is_spilled(number)), default=0))

@@ -77,7 +77,12 @@ class Removing:
         where = "everywhere" if far else "from this node (what the remote has stays: --remote)"
         progress.result = f"{operation.target}: removed {where}"
         await self._context.event(
-            "info", "checkpoint.removed", progress.result, volume=volume.name, target=operation.target
+            "info",
+            "checkpoint.removed",
+            progress.result,
+            volume=volume.name,
+            run=units[0].run,
+            target=operation.target,
         )
         self._context.wake()
 

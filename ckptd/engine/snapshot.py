@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ckptd.catalog import FileRow, PinRow, UnitName
 from ckptd.domain.model import CheckpointState, Place
+from ckptd.engine import owning
 from ckptd.engine.context import Context
 from ckptd.engine.parts import adds_only
 from ckptd.engine.retries import move_of
@@ -27,8 +28,18 @@ def take(
     pinned = {(pin.volume, pin.run, pin.step): pin.tier for pin in pins}
     busy = _units_of(context, {*context.files, *context.retries.files(), *begun})
     pruners = _pruners(units)
+    foreign = owning.foreign(context, units)
     views = tuple(
-        _view(context, unit, pinned, policies[unit.volume, unit.run], begun, busy, pruners.get((unit.volume, unit.run)))
+        _view(
+            context,
+            unit,
+            pinned,
+            policies[unit.volume, unit.run],
+            begun,
+            busy,
+            pruners.get((unit.volume, unit.run)),
+            foreign=(unit.volume, unit.run) in foreign,
+        )
         for unit in units
     )
     at_home = [view for view in views if context.volumes[view.volume].home is Place.RAM]
@@ -42,7 +53,7 @@ def take(
         )
         for place, tier in context.tiers.items()
     )
-    return Snapshot(views, tiers, draining=context.draining > 0)
+    return Snapshot(views, tiers, context.user_budget, draining=context.draining > 0)
 
 
 def _pruners(units: Sequence[Unit]) -> dict[tuple[str, str], str]:
@@ -62,7 +73,7 @@ def _units_of(context: Context, files: Iterable[int]) -> frozenset[UnitName]:
 
 def _view(
     context: Context, unit: Unit, pinned: Mapping[tuple[str, str, int], Place], policy: Policy, begun: frozenset[int],
-    busy: frozenset[UnitName], pruner: str | None,
+    busy: frozenset[UnitName], pruner: str | None, *, foreign: bool,
 ) -> UnitView:  # fmt: skip
     """`busy`: units with files that something is done to, or that wait after a failure.
 
@@ -76,6 +87,7 @@ def _view(
     working, retry_at = key in context.busy_units, context.retries.at(key)
     others = (
         unit.state, policy, pin, remote_ok, working, retry_at, unit.protected, unit.asked_for, unit.superseded, pruner,
+        foreign,
     )  # fmt: skip
     if key not in busy and unit.seen is not None and unit.seen[0] == others:
         return unit.seen[1]
@@ -111,6 +123,8 @@ def _view(
         part=unit.part is not None and unit.part.ready,
         part_committed=unit.part_committed,
         withdrawn=unit.withdrawn,
+        owner=unit.owner,
+        foreign=foreign,
         shared=pruner not in (None, context.node),
     )
     unit.seen = None if key in busy else (others, view)

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
-from ckptd.domain.errors import CkptdError
+from ckptd.domain.errors import CkptdError, Conflict
 from ckptd.domain.model import Attributes
 from ckptd.engine import adopting
 from ckptd.engine.context import Context
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
 from ckptd.tiers import swap
-from ckptd.tiers.beneath import unlink_link
+from ckptd.tiers.beneath import parent_of, unlink_link
 from ckptd.tiers.stub import Stub, is_stub
 
 log = structlog.get_logger()
@@ -57,12 +57,24 @@ class Stubs:
             now = (unit.rows, unit.committed)
             seen = self._seen.get(key)
             if seen is None or seen[0] is not now[0] or seen[1] is not now[1]:
-                await self._replace(key, dict(_wanted(unit)))
-                self._links(unit)
+                wanted = dict(_wanted(unit))
+                place = self._has_place(unit) if wanted else True
+                await self._replace(key, wanted if place else {})
+                if place:
+                    self._links(unit)
                 self._seen[key] = now
         for path in before.difference(*self._shown.values()):
             self._take_away(path)
         self._begun = True
+
+    def _has_place(self, unit: Unit) -> bool:
+        """Makes its directories. False where they cannot be: somebody else has one of their names here."""
+        try:
+            adopting.make_directories(self._volume, unit)
+        except (CkptdError, OSError, ValueError) as error:
+            log.info("stub.no_place", volume=self._volume.name, run=unit.run, step=unit.step, error=str(error))
+            return False
+        return True
 
     async def _found(self) -> frozenset[str]:
         """What an earlier worker has made: it stays in sight until it is known what is wanted."""
@@ -114,8 +126,9 @@ class Stubs:
         """A checkpoint's directory goes with its last stub; the run's own stays."""
         while "/" in folder:
             try:
-                os.rmdir(self._volume.locate(folder))
-            except OSError:
+                with parent_of(self._volume.root, folder) as (above, name):
+                    os.rmdir(name, dir_fd=above)
+            except (OSError, Conflict):
                 return
             folder = os.path.dirname(folder)
 

@@ -95,6 +95,11 @@ class Unit:
         return self.volume, self.run, self.step
 
     @property
+    def owner(self) -> int:
+        """The user whose files they are."""
+        return self.rows[0].attributes.uid if self.rows else 0
+
+    @property
     def taken(self) -> bool:
         """Withdrawn by another node, and not to be sent again: the whole was not this node's alone."""
         return self.withdrawn and self.state is CheckpointState.TORN

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.domain.errors import SourceChanged
 from ckptd.domain.model import Checksums, Place
 from ckptd.domain.names import key_of
+from ckptd.engine import owning
 from ckptd.engine.context import Context
 from ckptd.engine.matching import matches
 from ckptd.engine.reusing import Reusing
@@ -20,6 +22,8 @@ from ckptd.transfer.transfers import Small
 class Uploading:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._runs_looked_up: set[tuple[str, str]] = set()
+        """Runs of which it is known whose they are in the remote."""
         self._looked_up: set[tuple[str, str, int]] = set()
         """Checkpoints of which it is known who else wrote manifests."""
         self._reusing = Reusing(context.known)
@@ -40,6 +44,8 @@ class Uploading:
             return
         volume = context.volumes[row.volume]
         context.require_met(volume.name)
+        if await self._another_users(volume, row):
+            return
         if await self._described_otherwise(volume, row):
             return  # the manifest that others may be reading goes first: the next plan says so
         key = key_of(row.path)
@@ -49,7 +55,7 @@ class Uploading:
             uploaded = await context.transfers.upload(
                 volume.remote, key, copy.location, row.stamp(copy),
                 journal_key=row.upload_key, on_bytes=self._counting(file),
-                reuse=self._reusing.origin(row, key, context.deleting),
+                reuse=self._reusing.origin(row, key, context.deleting), owner=row.attributes.uid,
             )  # fmt: skip
         except asyncio.CancelledError:
             # What was on its way may have arrived: if nothing describes it in the end, it is deleted.
@@ -77,14 +83,18 @@ class Uploading:
             volume, copy, key = context.volumes[row.volume], row.local(), key_of(row.path)
             context.require_met(volume.name)
             again = row.checksums is not None  # what was read before is compared with what is sent
-            if copy is None or again or await self._described_otherwise(volume, row) or key in context.deleting:
+            if copy is None or again or key in context.deleting or await self._another_users(volume, row):
+                continue
+            if await self._described_otherwise(volume, row):
                 continue
             files.append((row, Small(key, copy.location, row.stamp(copy))))
         if not files:
             return
         volume = context.volumes[files[0][0].volume]
         try:
-            uploaded = await context.transfers.upload_several(volume.remote, [small for _, small in files])
+            uploaded = await context.transfers.upload_several(
+                volume.remote, [small for _, small in files], files[0][0].attributes.uid
+            )
         except asyncio.CancelledError:
             await context.catalog.manifests.leave(volume.name, [small.key for _, small in files])
             raise
@@ -119,6 +129,17 @@ class Uploading:
                 await context.catalog.files.set_defect(row.id, row.generation, defect)
             await context.catalog.files.set_checksums(row.id, row.generation, checksums)
             await context.catalog.files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, key, etag=etag))
+
+    async def _another_users(self, volume: Volume, row: FileRow) -> bool:
+        """Whether the run belongs to another user in the remote (`owning.foreign`): asked there before its first file is sent."""
+        context, run = self._context, (volume.name, row.run)
+        if os.geteuid() == 0 and run not in self._runs_looked_up:
+            await context.known.refresh(volume, row.run)
+            self._runs_looked_up.add(run)
+        if not owning.is_foreign(context, volume, row.run):
+            return False
+        context.wake()  # the next plan leaves it alone
+        return True
 
     async def _described_otherwise(self, volume: Volume, row: FileRow) -> bool:
         """Whether a manifest (of this node or another) describes other content of what is about to be sent."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ckptd.domain.model import Place
 from ckptd.manifest import ManifestStore
 from ckptd.policy.policy import Policy
+from ckptd.tiers.object_names import name_of, number_of
 from ckptd.transfer.transfers import Remote
 
 
@@ -75,6 +76,8 @@ class Volume:
     policy: Policy
     manifests: ManifestStore
     front: Front = WATCHED
+    objects_key: bytes = b""
+    """What the names in `objects` are made with (`tiers.object_names`)."""
     serving: Serving | None = None
     """Of a mount; None until its server has said something."""
     taken_away: set[str] = field(default_factory=set)
@@ -90,11 +93,11 @@ class Volume:
     def object_path(self, file: int) -> str:
         if self.objects is None:
             raise LookupError(f"volume {self.name} has no tier below {self.home}")
-        return os.path.join(self.objects, str(file))
+        return os.path.join(self.objects, name_of(file, self.objects_key))
 
     def object_of(self, target: str) -> int | None:
         """The file id that a symbolic link's target stands for, if it is one of ours."""
         if self.objects is None:
             return None
-        directory, name = os.path.split(target)
-        return int(name) if directory == self.objects and name.isdecimal() else None
+        number = number_of(os.path.basename(target))
+        return number if number is not None and self.object_path(number) == target else None

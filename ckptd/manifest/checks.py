@@ -97,6 +97,16 @@ def check_link(target: str) -> None:
         raise ValueError(f"{target[:_LONGEST_TEXT]!r} is no target of a link")
 
 
+def check_directory(item: Mapping[str, Any]) -> None:
+    """One of `directories`."""
+    if type(item["key"]) is not str:
+        raise ValueError(f"{item['key']!r} is no key")
+    _check_any_key(item["key"])
+    _number(item, "mode", _MODE)
+    _number(item, "uid", _ID)
+    _number(item, "gid", _ID)
+
+
 def check_file(item: Mapping[str, Any]) -> None:
     """One of `files`, as JSON gave it: what is made of it needs no other check."""
     if type(item["key"]) is not str:

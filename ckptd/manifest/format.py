@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ckptd.domain.access import Owned, of_files
 from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import folder_of, key_of, path_of
 from ckptd.layouts import locate
-from ckptd.manifest.checks import check_file, check_head, check_key, check_paths
+from ckptd.manifest.checks import check_directory, check_file, check_head, check_key, check_paths
 
 FORMAT_VERSION = 1
 FORMAT_KEY = ".ckptd/format"
@@ -64,6 +65,17 @@ class Manifest:
     """
     daemon: str = ""
     """Which daemon wrote it: two that bear the same node name are told apart by it."""
+    directories: Mapping[str, Owned] = field(default_factory=dict)
+    """Whose the run's directory and those below it are, by path: another node makes them so. Those that are missing were not
+    recorded.
+    """
+
+    @property
+    def owner(self) -> Owned | None:
+        """Whose the run is: by its directory, else by the files. None: it has neither."""
+        if (recorded := self.directories.get(self.run)) is not None:
+            return recorded
+        return of_files((a.uid, a.gid, a.mode) for a in (entry.attributes for entry in self.entries))
 
     @property
     def size(self) -> int:
@@ -85,6 +97,10 @@ class Manifest:
                 "daemon": self.daemon,
                 "lacks": list(self.lacks),
                 "replaces": {node: _rfc3339(at) for node, at in self.replaces.items()},
+                "directories": [
+                    {"key": key_of(path), "mode": its.mode, "uid": its.uid, "gid": its.gid}
+                    for path, its in self.directories.items()
+                ],
                 "files": [_entry_json(entry) for entry in self.entries],
             },
             ensure_ascii=False,
@@ -120,6 +136,10 @@ class Manifest:
                 tuple(str(key) for key in data.get("lacks", ())),
                 {str(node): _seconds(at) for node, at in data.get("replaces", {}).items()},
                 str(data.get("daemon", "")),
+                {
+                    path_of(item["key"]): Owned(item["uid"], item["gid"], item["mode"])
+                    for item in data.get("directories", ())
+                },
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise IntegrityError(
@@ -151,6 +171,10 @@ def _check(data: Mapping[str, Any]) -> None:
         check_file(item)
     keys = [item["key"] for item in data["files"]]
     check_paths([path_of(key) for key in keys])
+    for item in data.get("directories", ()):
+        check_directory(item)
+        if locate(f"{path_of(item['key'])}/-").run != path_of(data["run"]):
+            raise ValueError(f"directory {item['key']!r} is not of run {data['run']!r}")
     # Directories decide to which run a file belongs, so one file of each is enough.
     for key in {key.rpartition("/")[0]: key for key in keys}.values():
         if locate(path_of(key)).run != path_of(data["run"]):

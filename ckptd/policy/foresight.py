@@ -38,7 +38,7 @@ def foresee(snapshot: Snapshot, now: float) -> tuple[Foreseen, ...]:
     before = {key: _occupied(unit) for key, unit in units.items()}
     done: dict[UnitKey, list[str]] = {}
     for _ in range(_ROUNDS):
-        current = Snapshot(tuple(units.values()), _tiers(snapshot, before, units.values()))
+        current = Snapshot(tuple(units.values()), _tiers(snapshot, before, units.values()), snapshot.user_budget)
         actions = [a for a in plan(current, now) if isinstance(a, Demote | Evict | Promote | Abandon | Prune)]
         if not actions:
             break

@@ -10,6 +10,7 @@ Uploads (`uploads`)
     is finished first, then the newest checkpoint of every run, the run exposed longest before the others.
   - While the node is drained: the newest whole checkpoint of every run first, and of these the one with the least left to
     send, so that as many runs as can be have one when the time is over. Nothing waits for a save under way.
+  - Where files of several users wait, they take turns by bytes, each in this order: a flood delays nobody else's checkpoint.
   - Markers go after all other files of their checkpoint; a run's pointer files (`latest`) after the files of its
     checkpoints that were closed before them.
   - `sync = latest`: complete checkpoints only, and not one that was superseded before its upload began. Loose files go
@@ -24,6 +25,8 @@ Uploads (`uploads`)
 Room (`room`)
   - Beyond `keep_hot`: from RAM to NVMe; where NVMe is missing or full, a committed checkpoint leaves RAM altogether.
     Beyond `keep_nvme` (and `keep_hot`): a committed checkpoint leaves the node. Not while uploading, not if pinned.
+  - A user whose checkpoints take more of RAM than one user may: his own go, in the order below, until they fit; what is being
+    written and what is pinned stays.
   - A tier is under pressure when use + reserve is beyond its budget. Then leave, in this order: torn checkpoints and
     durable loose files, oldest first; checkpoints, lowest rank first; what is being written or loose and not durable;
     what is pinned, and that only while the use alone is beyond the budget.
@@ -64,6 +67,7 @@ def plan(snapshot: Snapshot, now: float) -> tuple[Action, ...]:
     room = Room([standing for standing in ordered if standing.name not in settled_otherwise], tiers, now)
 
     room.keep_policy(uploading)
+    room.keep_shares(snapshot.user_budget)
     by_policy = len(room.moves)
     room.relieve_ram()
     room.relieve_nvme()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
@@ -85,6 +86,30 @@ class Room:
                     went = self._demote(candidate, Worth.RANKED)
                     if disposable and not went:
                         self._evict(candidate)
+
+    def keep_shares(self, share: int) -> None:
+        """Of RAM, `share` bytes an owner at most; 0: no limit."""
+        if not share:
+            return
+        held: Counter[int] = Counter()
+        for standing in self._standings:
+            held[standing.unit.owner] += sum(
+                file.size
+                for file in standing.unit.local
+                if Place.RAM in file.copies and file.id not in self._taken and not _on_its_way_out(file)
+            )
+        beyond = {owner: size - share for owner, size in held.items() if size > share}
+        for candidate in self._candidates(Place.RAM) if beyond else ():
+            owner = candidate.standing.unit.owner
+            if candidate.worth >= Worth.NEEDED or beyond.get(owner, 0) <= 0:
+                continue
+            if self._demote(candidate, Worth.RANKED) or self._evicted(candidate):
+                beyond[owner] -= candidate.file.size
+
+    def _evicted(self, candidate: Candidate) -> bool:
+        if candidate.evictable:
+            self._evict(candidate)
+        return candidate.evictable
 
     # -- what budgets ask for
 
@@ -224,7 +249,7 @@ class Room:
             file.size
             for standing in self._standings
             for file in standing.unit.worked_on
-            if place in file.copies and (file.leaving or (place is Place.RAM and file.moving_to is Place.NVME))
+            if place in file.copies and (file.leaving or (place is Place.RAM and _on_its_way_out(file)))
         )
 
     def _movable(self, standing: Standing) -> Iterator[Candidate]:
@@ -236,6 +261,11 @@ class Room:
                 continue
             worth, height = _worth(standing, file)
             yield Candidate(worth, height, file.closed_at, file.id, file, standing)
+
+
+def _on_its_way_out(file: FileView) -> bool:
+    """Of RAM."""
+    return file.leaving or file.moving_to is Place.NVME
 
 
 def _worth(standing: Standing, file: FileView) -> tuple[Worth, int]:

@@ -90,6 +90,10 @@ class UnitView:
     """… and this node's manifest describes them."""
     withdrawn: bool = False
     """Another node took this node's manifest of exactly these contents away."""
+    owner: int = 0
+    """The user whose files they are."""
+    foreign: bool = False
+    """The run's directory here is another user's than the run that the remote has by this name: nothing of it is sent."""
     shared: bool = False
     """Another node is to prune it: the first by name of those that wrote the run's newest committed checkpoint does."""
 
@@ -144,5 +148,7 @@ class TierView:
 class Snapshot:
     units: tuple[UnitView, ...]
     tiers: tuple[TierView, ...]
+    user_budget: int = 0
+    """Bytes that the units of one owner may take in RAM; 0: as many as there are."""
     draining: bool = False
     """The node is about to end: what is worth most goes to the remote first."""

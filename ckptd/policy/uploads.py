@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from ckptd.domain.model import CheckpointState
 from ckptd.policy.actions import Commit, Uncommit, Upload
@@ -22,7 +24,7 @@ def remote_work(standings: Sequence[Standing], now: float, *, draining: bool = F
     """Uncommits, commits, uploads, most urgent first; for a remote that is down one of them as a trial."""
     uncommits: list[tuple[Standing, RemoteAction]] = []
     commits: list[tuple[Standing, RemoteAction]] = []
-    uploads: list[tuple[_Order, Standing, RemoteAction]] = []
+    uploads: list[tuple[_Order, Standing, FileView]] = []
     exposed = _exposed_since(standings)
     uncommitted = {s.name for s in standings if s.unit.step is not None and not s.unit.manifest_current}
     for standing in standings:
@@ -39,21 +41,47 @@ def remote_work(standings: Sequence[Standing], now: float, *, draining: bool = F
                 commits.append((standing, Commit(unit.volume, unit.run, unit.step)))
         if wanted and not standing.stale:
             prefix = (_by_value if draining else _unit_order)(standing, wanted)
-            uploads.extend(
-                ((*prefix, file.closed_at, file.id), standing, Upload(file.id, file.generation)) for file in wanted
-            )
+            uploads.extend(((*prefix, file.closed_at, file.id), standing, file) for file in wanted)
     uploads.sort(key=lambda entry: entry[0])
-    ordered = [*uncommits, *commits, *((standing, action) for _, standing, action in uploads)]
+    # While the node is drained nobody's second best goes before somebody's best.
+    classes = groupby(uploads, key=lambda entry: entry[0][:2] if draining else ())
+    in_turn = [it for _, some in classes for it in _in_turn([(standing, file) for _, standing, file in some], standings)]
+    ordered = [*uncommits, *commits, *((standing, Upload(file.id, file.generation)) for standing, file in in_turn)]
     return list(_with_trials(standings, ordered))
 
 
+def _in_turn(
+    uploads: Sequence[tuple[Standing, FileView]], standings: Iterable[Standing]
+) -> Iterable[tuple[Standing, FileView]]:
+    """Owners take turns, by bytes: next is whoever has got the least, what is on its way included. Each keeps his own order."""
+    queues: dict[int, deque[tuple[Standing, FileView]]] = {}
+    for standing, file in uploads:
+        queues.setdefault(standing.unit.owner, deque()).append((standing, file))
+    if len(queues) < 2:
+        yield from uploads
+        return
+    got = dict.fromkeys(queues, 0)
+    for standing in standings:
+        if standing.unit.owner in got:
+            got[standing.unit.owner] += sum(file.size for file in standing.unit.worked_on if file.uploading)
+    while queues:
+        owner = min(queues, key=got.__getitem__)  # of equals the one whose first upload is the most urgent
+        standing, file = queues[owner].popleft()
+        got[owner] += file.size
+        yield standing, file
+        if not queues[owner]:
+            del queues[owner]
+
+
 def _may_upload(standing: Standing) -> bool:
-    """Whether the policy sends the unit at all.
+    """Whether the policy sends the unit at all. What another user's directory of the same name holds is never sent.
 
     Where a committed checkpoint is being overwritten, the remote keeps the old one until the new one is complete:
     replacing objects piecemeal would leave nothing restorable if the writer dies.
     """
     unit = standing.unit
+    if unit.foreign:
+        return False
     if unit.step is None:
         return True
     if standing.let_go:

@@ -13,7 +13,7 @@ from ckptd.settings.document import KeyPath
 from ckptd.settings.load import Effective
 from ckptd.settings.quantities import Percent, format_size, format_time
 
-_SIZES = frozenset({"budget", "part_size", "bandwidth", "remote_bandwidth"})
+_SIZES = frozenset({"budget", "part_size", "bandwidth", "remote_bandwidth", "user_budget", "user_pins"})
 _TIMES = frozenset({"every", "settle", "shutdown_timeout"})
 
 

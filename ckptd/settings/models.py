@@ -113,6 +113,30 @@ class NodeSettings(_Section):
     )
 
 
+class AccessSettings(_Section):
+    """`[access]`: who may use root's daemon. A user's own daemon is his alone."""
+
+    users: Literal["everyone", "group"] = Field(
+        default="everyone",
+        description="Who may open the socket of root's daemon: `everyone` on the machine, or the members of `group`. What they "
+        "see and steer is decided by their rights on each run's directory.",
+    )
+    group: str = Field(default="", description="A group by name or number, for `users`. Default: root's.")
+    admin_group: str = Field(
+        default="", description="A group whose members may do everything, as root may. Default: none."
+    )
+    user_budget: Budget = Field(
+        default=0,
+        description="How much of the RAM tier the checkpoints of one user may take, in bytes or as a percentage of the tier; "
+        "beyond it his own older ones move to NVMe. `0`: as much as there is.",
+    )
+    user_pins: Budget = Field(
+        default=0,
+        description="How much one user may keep pinned or prefetched (until its `--ttl` is over), in bytes or as a percentage of "
+        "the RAM tier. `0`: no limit. Administrators have none.",
+    )
+
+
 class TierSettings(_Section):
     """`[tiers.ram]`, `[tiers.nvme]`"""
 
@@ -246,6 +270,7 @@ class Settings(_Section):
     """`nvme` is missing where its budget is 0."""
     transfer: TransferSettings
     scrub: ScrubSettings = ScrubSettings()
+    access: AccessSettings = AccessSettings()
     volumes: Annotated[list[VolumeSettings], Field(min_length=1)]
     layouts: list[LayoutSettings] = Field(default_factory=list)
     """The first that fits a path counts; all come before the built-in ones."""

@@ -67,6 +67,11 @@ def parse_budget(text: object) -> int | Percent:
     return parse_size(text)
 
 
+def bytes_of(budget: int | Percent, whole: int) -> int:
+    """Of a size, or a percentage of `whole`."""
+    return int(whole * budget.value / 100) if isinstance(budget, Percent) else budget
+
+
 def parse_time(text: object) -> float:
     """Seconds of `500ms`, `90s`, `5m`, `2h`, `1d`, `1h30m` or a plain number of seconds."""
     if isinstance(text, int | float) and not isinstance(text, bool):

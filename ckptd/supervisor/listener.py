@@ -13,7 +13,8 @@ from ckptd.domain.errors import AlreadyRunning, ConfigError, StateUnusable
 
 # sun_path has 108 bytes and ends with a zero: unix(7).
 LONGEST_PATH = 107
-BACKLOG = 128
+BACKLOG = 1024
+"""Callers that may wait to be taken in; the kernel allows net.core.somaxconn, 4096 by default."""
 PATIENCE_S = 2.0
 
 
@@ -24,8 +25,8 @@ class Listener:
     inode: int
 
     @classmethod
-    def open(cls, path: str, *, mode: int) -> Self:
-        """Binds and listens; replaces the socket of a dead daemon.
+    def open(cls, path: str, *, mode: int, gid: int | None = None) -> Self:
+        """Binds and listens; replaces the socket of a dead daemon. `gid`: the group that it is given (as root).
 
         Raises AlreadyRunning when somebody answers there, ConfigError for a path that cannot work, else StateUnusable.
         """
@@ -35,9 +36,9 @@ class Listener:
                 hint="choose a shorter one with --socket or CKPTD_SOCKET",
             )
         try:
-            _prepare(os.path.dirname(path) or ".")
+            _prepare(os.path.dirname(path) or ".", others=bool(mode & 0o077))
             _clear(path)
-            listening = _bound(path, mode)
+            listening = _bound(path, mode, gid)
             return cls(listening, path, os.lstat(path).st_ino)
         except OSError as error:
             raise StateUnusable(
@@ -53,17 +54,26 @@ class Listener:
                 os.unlink(self.path)
 
 
-def _prepare(folder: str) -> None:
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    owner = os.stat(folder).st_uid
-    if os.geteuid() != 0 and owner not in {0, os.geteuid()}:  # made by somebody else in /tmp, say: he could replace it
+def _prepare(folder: str, *, others: bool) -> None:
+    """`others`: users besides its own are to reach the socket. A directory that is there keeps its mode."""
+    if not os.path.isdir(folder):
+        os.makedirs(os.path.dirname(folder) or ".", exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, mode=0o711 if others else 0o700)
+    found = os.stat(folder)
+    if found.st_uid not in {0, os.geteuid()}:  # made by somebody else in /tmp, say: he could replace it
         raise StateUnusable(
-            f"the socket's directory {folder} belongs to another user (uid {owner})",
+            f"the socket's directory {folder} belongs to another user (uid {found.st_uid})",
             hint="choose a directory of your own with --socket or CKPTD_SOCKET",
+        )
+    if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+        raise StateUnusable(
+            f"others may write to the socket's directory {folder}, and replace the socket",
+            hint=f"chmod go-w {folder}, or choose another directory with --socket or CKPTD_SOCKET",
         )
 
 
-def _bound(path: str, mode: int) -> socket.socket:
+def _bound(path: str, mode: int, gid: int | None) -> socket.socket:
     """Bound under another name and renamed when it listens: nobody meets it with the wrong mode, or not listening."""
     hidden = path[:-1] + ("~" if path[-1] != "~" else "-")  # as long as the path itself, which the kernel takes
     with contextlib.suppress(FileNotFoundError):
@@ -71,6 +81,8 @@ def _bound(path: str, mode: int) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         listening.bind(hidden)
+        if gid is not None and os.geteuid() == 0:
+            os.chown(hidden, -1, gid, follow_symlinks=False)
         os.chmod(hidden, mode)
         listening.listen(BACKLOG)
         os.rename(hidden, path)

@@ -33,7 +33,7 @@ def ensure(tier: TierSettings) -> str:
     budget = tier_budget(Place.RAM, path, tier.budget)
     size = min(budget + budget // _SLACK, memory_bytes())
     try:
-        os.makedirs(path, mode=0o711, exist_ok=True)
+        os.makedirs(path, mode=0o700, exist_ok=True)
         _mount(path, size)
     except OSError as error:
         raise ConfigError(
@@ -64,7 +64,7 @@ def give_back(path: str) -> str:
 
 
 def _mount(path: str, size: int) -> None:
-    flags, options = mounting.MS_NOSUID | mounting.MS_NODEV, f"size={size},mode=711"
+    flags, options = mounting.MS_NOSUID | mounting.MS_NODEV, f"size={size},mode=700"
     try:
         system.mount(SOURCE.encode(), os.fsencode(path), b"tmpfs", flags, f"{options},huge=within_size".encode())
     except OSError:  # a kernel without huge pages of shared memory refuses the option

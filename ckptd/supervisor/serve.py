@@ -13,6 +13,7 @@ from ckptd.settings.models import Settings, VolumeSettings
 from ckptd.supervisor import log, ramdisk
 from ckptd.supervisor.announce import Announcer
 from ckptd.supervisor.choosing import backing_of, choose, objects_of
+from ckptd.supervisor.groups import gid_of
 from ckptd.supervisor.listener import Listener
 from ckptd.supervisor.lock import StateLock
 from ckptd.supervisor.log import Log
@@ -28,7 +29,7 @@ def serve(settings: Settings, announcer: Announcer, *, command: Sequence[str] = 
     """Runs until the daemon is stopped; returns the exit code. Errors at the start are announced, not raised."""
     manager = Manager.from_environment(os.environ)
     try:
-        with _held(settings.node.state_dir, settings.node.socket) as (lock, listener):
+        with _held(settings) as (lock, listener):
             logger = log.configure("supervisor")
             with _mounted(settings, logger, manager) as (mounts, fronts):
                 supervisor = Supervisor(
@@ -50,11 +51,14 @@ def serve(settings: Settings, announcer: Announcer, *, command: Sequence[str] = 
 
 
 @contextlib.contextmanager
-def _held(state_dir: str, socket_path: str) -> Iterator[tuple[StateLock, Listener]]:
-    lock = StateLock.acquire(state_dir)
+def _held(settings: Settings) -> Iterator[tuple[StateLock, Listener]]:
+    lock = StateLock.acquire(settings.node.state_dir)
     try:
-        # The root daemon serves its group too; which peers may do what is decided by the API from their credentials.
-        listener = Listener.open(socket_path, mode=0o660 if os.geteuid() == 0 else 0o600)
+        # Root's daemon serves others too; which peers may do what is decided by the API from their credentials.
+        access, root = settings.access, os.geteuid() == 0
+        gid = gid_of(access.group, "access.group") if access.users == "group" else None
+        mode = (0o666 if access.users == "everyone" else 0o660) if root else 0o600
+        listener = Listener.open(settings.node.socket, mode=mode, gid=gid)
         try:
             yield lock, listener
         finally:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from ckptd.domain.access import Owned
 from ckptd.domain.errors import Conflict
 
+_DIRECTORY_BITS = 0o3777  # set-group-id, which hands the group down, and sticky; never set-user-id
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,6 +39,56 @@ def parent_of(
             os.close(fd)
             fd = below
         yield fd, name
+    finally:
+        os.close(fd)
+
+
+def directories_of(paths: Iterable[str]) -> list[str]:
+    """All that the relative paths lie in, below the root; each before those in it."""
+    found: set[str] = set()
+    for path in paths:
+        above = path.rpartition("/")[0]
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return sorted(found)
+
+
+def make_directories(root: str, wanted: Mapping[str, Owned]) -> None:
+    """Makes those of the relative paths that are missing, with owner and mode (as root), each before those in it.
+
+    Raises Conflict where a link or a file is in the way; and as root where a directory that is there belongs to neither its
+    owner nor root: what is put into it would be somebody else's to read and to replace.
+    """
+    for path in sorted(wanted):
+        with parent_of(root, path) as (parent, name):
+            _make_one(parent, name, path, wanted[path])
+
+
+def _make_one(parent: int, name: str, path: str, its: Owned) -> None:
+    made = True
+    try:
+        os.mkdir(name, mode=0o700, dir_fd=parent)
+    except FileExistsError:
+        made = False
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        raise _in_the_way(path, name) from error
+    try:
+        if os.geteuid() != 0:
+            if made:
+                os.fchmod(fd, its.mode & _DIRECTORY_BITS | 0o700)
+            return
+        # What was just made is root's; anything else has taken its place since.
+        if (uid := os.fstat(fd).st_uid) not in ((0,) if made else (0, its.uid)):
+            raise Conflict(
+                f"{path!r} belongs to user {uid}, what is to be put there to user {its.uid}",
+                hint=f"whoever made the directory {path} renames or removes it",
+            )
+        if made:
+            os.fchown(fd, its.uid, its.gid)
+            os.fchmod(fd, its.mode & _DIRECTORY_BITS)
     finally:
         os.close(fd)
 

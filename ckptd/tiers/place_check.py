@@ -72,6 +72,7 @@ def objects_in(tier: str, name: str) -> str:
 def make_root(root: str) -> None:
     """A volume's directory in a tier. As /tmp where the root daemon serves every user's job: chown and chmod narrow it."""
     if not os.path.isdir(root):
+        os.makedirs(os.path.dirname(root), mode=0o700, exist_ok=True)
         os.makedirs(root)
         if os.geteuid() == 0:
             os.chmod(root, 0o1777)  # noqa: S103

@@ -35,8 +35,8 @@ class Turn:
 
     priority: int
     ticket: int
-    remote: str
-    """Its name: slots are shared among remotes."""
+    party: str
+    """Whom it is for: a remote, and in it a user. Slots are shared among them."""
 
 
 class Dispatcher:
@@ -95,7 +95,7 @@ class Dispatcher:
                 return answer
 
     def _slot(self, turn: Turn | None) -> AbstractAsyncContextManager[None]:
-        return self._slots.held(turn.priority, turn.ticket, turn.remote) if turn else nullcontext()
+        return self._slots.held(turn.priority, turn.ticket, turn.party) if turn else nullcontext()
 
     def _is_final(self, refusal: Refusal, failures: int, tries: int | None) -> bool:
         limit = self._backoff.tries if tries is None else tries

@@ -42,7 +42,8 @@ class Mover:
         self._pacer = Pacer(0)
         self._tasks: dict[int, Task] = {}
         self._threads = {
-            calls.Lane.PARTS: threads,
+            # As many again, for whom others must not keep waiting (`slots`). They are only started as they are needed.
+            calls.Lane.PARTS: 2 * threads,
             calls.Lane.CONTROL: CONTROL_THREADS,
             calls.Lane.LOCAL: LOCAL_THREADS,
         }
@@ -81,7 +82,7 @@ class Mover:
     def _lane(self, call: calls.Call[Any]) -> ThreadPoolExecutor:
         remote = getattr(call, "remote", None)
         key = call.lane, "" if remote is None else remote.name
-        if key not in self._lanes:  # threads are only started as they are needed
+        if key not in self._lanes:
             self._lanes[key] = ThreadPoolExecutor(self._threads[call.lane], f"{call.lane}-{key[1]}")
         return self._lanes[key]
 

@@ -1,4 +1,4 @@
-"""The parts in flight over all files: a semaphore whose waiters have an order, and which no remote can take whole."""
+"""The parts in flight over all files: a semaphore whose waiters have an order, and which no remote and no user takes whole."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _Waiter = tuple[int, int, int, asyncio.Future[None]]
 
 
 class Slots:
-    """`limit` holders at a time. Larger priority first; among equals the remote with the fewest holders; of one remote the
-    smaller ticket: the older transfer is finished before a younger one takes part, so that its bytes are safe sooner.
+    """`limit` holders at a time. Larger priority first; among equals the party (a remote, and in it a user) with the fewest
+    holders; of one party the smaller ticket: the older transfer is finished before a younger one takes part, so that its bytes
+    are safe sooner.
 
-    Each remote at work has its equal part of `limit` for certain: it gets that even while others hold all of them. One that
-    has stopped answering holds its slots until its time-outs, and nobody must wait for those; so for as long as it takes,
-    there may be up to twice as many holders as `limit` (and a few more with many remotes).
+    Each party at work has its equal part of `limit` for certain: it gets that even while others hold all of them. A remote that
+    has stopped answering holds its slots until its time-outs, a user's flood holds them for as long as a part takes at a capped
+    speed, and nobody must wait for those; so for as long as it takes, there may be up to twice as many holders as `limit` (and a
+    few more with many parties).
     """
 
     def __init__(self, limit: int) -> None:
@@ -37,35 +39,35 @@ class Slots:
         return max(0, self._limit - self._held.total())
 
     @asynccontextmanager
-    async def held(self, priority: int, ticket: int, remote: str = "") -> AsyncIterator[None]:
-        await self._acquire(priority, ticket, remote)
+    async def held(self, priority: int, ticket: int, party: str = "") -> AsyncIterator[None]:
+        await self._acquire(priority, ticket, party)
         try:
             yield
         finally:
-            self._release(remote)
+            self._release(party)
 
-    async def _acquire(self, priority: int, ticket: int, remote: str) -> None:
+    async def _acquire(self, priority: int, ticket: int, party: str) -> None:
         turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting.setdefault(remote, []), (-priority, ticket, next(self._order), turn))
+        heapq.heappush(self._waiting.setdefault(party, []), (-priority, ticket, next(self._order), turn))
         self._hand_out()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was handed to us in the same moment
-                self._release(remote)
+                self._release(party)
             turn.cancel()
             raise
 
-    def _release(self, remote: str) -> None:
-        self._held[remote] -= 1
-        if not self._held[remote]:
-            del self._held[remote]
+    def _release(self, party: str) -> None:
+        self._held[party] -= 1
+        if not self._held[party]:
+            del self._held[party]
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while (remote := self._next()) is not None:
-            turn = heapq.heappop(self._waiting[remote])[-1]
-            self._held[remote] += 1
+        while (party := self._next()) is not None:
+            turn = heapq.heappop(self._waiting[party])[-1]
+            self._held[party] += 1
             turn.set_result(None)
 
     def _next(self) -> str | None:
@@ -77,12 +79,12 @@ class Slots:
         if self._held.total() < self._limit:
             among = list(self._waiting)
         else:
-            among = [remote for remote in self._waiting if self._held[remote] < part]
-        return min(among, key=lambda remote: (self._waiting[remote][0][0], self._held[remote]), default=None)
+            among = [party for party in self._waiting if self._held[party] < part]
+        return min(among, key=lambda party: (self._waiting[party][0][0], self._held[party]), default=None)
 
     def _drop_cancelled(self) -> None:
-        for remote, waiting in list(self._waiting.items()):
+        for party, waiting in list(self._waiting.items()):
             while waiting and waiting[0][-1].done():
                 heapq.heappop(waiting)
             if not waiting:
-                del self._waiting[remote]
+                del self._waiting[party]

@@ -144,11 +144,13 @@ class Transfers:
         on_bytes: Callable[[int], None] = _ignore,
         priority: int = 0,
         reuse: Reusable | None = None,
+        owner: int = 0,
     ) -> Uploaded:
         """Makes `path`, whose content is the one `stamp` names, the object at `key`; larger priorities go first.
 
         Parts that are the same in `reuse` are copied inside the store where it can, and sent where it cannot.
-        `on_bytes` gets counts that add up to the size at the end; negative ones take back what has to go again.
+        `on_bytes` gets counts that add up to the size at the end; negative ones take back what has to go again. `owner`: the user
+        whose file it is, among whom slots are shared.
         Raises SourceChanged (nothing stays in the store), IntegrityError, RemoteError, ConfigError.
         """
         with spoken(_object(remote, key)), Progress(stamp.size, on_bytes, self._up, self._queue) as progress:
@@ -156,12 +158,12 @@ class Transfers:
             part_size = part_size_for(
                 stamp.size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
             )
-            turn = Turn(priority, self._slots.ticket(), remote.name)
+            turn = Turn(priority, self._slots.ticket(), _party(remote, owner))
             offer = Offer(reuse if self._reuse else None, remote.name, self._copies)
             job = UploadJob(remote, key, path, stamp, journal_key, part_size, turn, progress, offer)
             return await self._uploads.run(job)
 
-    async def upload_several(self, remote: Remote, files: Sequence[Small]) -> list[Uploaded | None]:
+    async def upload_several(self, remote: Remote, files: Sequence[Small], owner: int = 0) -> list[Uploaded | None]:
         """Small files in one call to a mover, in their order; None where one has to be uploaded by itself, which says why.
 
         One try, and nothing of it in the journal. Raises RemoteError and the like where not even the mover answers.
@@ -169,7 +171,7 @@ class Transfers:
         total = sum(file.stamp.size for file in files)
         with spoken(_remote(remote)), Progress(total, _ignore, self._up, self._queue) as progress:
             features = await self._features_of(remote)
-            turn = Turn(0, self._slots.ticket(), remote.name)
+            turn = Turn(0, self._slots.ticket(), _party(remote, owner))
             call = calls.PutSeveral(remote, tuple(files))
             answer = await self._ask(call, turn=turn, on_bytes=progress.moved, tries=1)
         return [self._sent(features, each.stamp.size, one) for each, one in zip(files, answer.stored, strict=True)]
@@ -345,6 +347,10 @@ class Transfers:
 
 def _remote(remote: Remote) -> str:
     return f"remote '{remote.name}' ({remote.url})"
+
+
+def _party(remote: Remote, owner: int) -> str:
+    return f"{remote.name}/{owner}" if owner else remote.name
 
 
 def _object(remote: Remote, key: str) -> str:

@@ -13,11 +13,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from ckptd.api import server
-from ckptd.api.peers import Peer, peer_of
+from ckptd.api.peers import Authorise, peer_of
+from ckptd.domain.access import Identity, Owned, Whose
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.model import (
     RESTORABLE,
@@ -94,6 +95,8 @@ class ScriptedNode:
         self.volumes = (
             VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, "", True, "", None, 3, 5),
         )  # fmt: skip
+        self.owners = {run: Owned(os.geteuid(), os.getegid(), 0o755) for run, _ in self.held}
+        """Of each run's directory."""
         self.exposure = Exposure(0, 0, None)
         self.hold = False
         self.refusals: dict[str, CkptdError] = {}
@@ -173,6 +176,12 @@ class ScriptedNode:
                 return found
         raise NotKnown(f"'{target.run}' has no step {target.step}", hint=f"see: ckptctl ls {target.run}")
 
+    async def whose(
+        self, volume: str | None, run: str | None = None, *, afresh: bool = False
+    ) -> dict[tuple[str, str], Whose]:
+        found = {("ckpt", name): Whose(None, (owner,)) for name, owner in self.owners.items()}
+        return {key: whose for key, whose in found.items() if run in (None, key[1])}
+
     async def report(self) -> NodeReport:
         return NodeReport(
             version="0.1.0", node="gpu-017", pid=os.getpid(), uptime_s=8123.4, restarts=0, volumes=self.volumes,
@@ -209,8 +218,9 @@ class ScriptedNode:
         return self._one(CheckpointId(run))
 
     async def start(
-        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]
-    ) -> Operation:
+        self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str],
+        *, by: Identity,
+    ) -> Operation:  # fmt: skip
         target = self._step_of(target) if target else None
         self.calls.append((kind.value, volume, str(target) if target else None, dict(arguments)))
         if kind.value in self.refusals:
@@ -226,12 +236,25 @@ class ScriptedNode:
         name = "everything"
         if found and target:
             name = str(target if target.step is not None else CheckpointId(target.run, found.step))
-        return self._begin(kind, name, total, dict(arguments), found.path if found else None)
+        return self._begin(kind, name, total, dict(arguments), found.path if found else None, by.uid)
 
-    def _begin(self, kind: OperationKind, target: str, total: int, arguments: dict[str, str], result: str | None):
+    def _begin(
+        self, kind: OperationKind, target: str, total: int, arguments: dict[str, str], result: str | None,
+        uid: int | None = None,
+    ):  # fmt: skip
         identifier, now = len(self.ops) + 1, time.time()
         operation = Operation(
-            identifier, kind, target, "ckpt", OperationState.RUNNING, total, 0, now, arguments=arguments, result=result
+            identifier,
+            kind,
+            target,
+            "ckpt",
+            OperationState.RUNNING,
+            total,
+            0,
+            now,
+            arguments=arguments,
+            result=result,
+            uid=uid,
         )
         if not self.hold:
             state, error, code = self.ends_with
@@ -268,7 +291,7 @@ class ScriptedNode:
             seen = self.ops[operation]
             yield seen
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool) -> CheckpointReport:
+    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport:
         self._volume(volume)
         found = dataclasses.replace(self._one(target), pinned=on)
         self.held[found.run, found.step] = found
@@ -279,7 +302,7 @@ class ScriptedNode:
             self._of(run)
         return [tag for (of, _), tag in sorted(self.tagged.items()) if run in (None, of)]
 
-    async def set_tag(self, volume: str | None, target: CheckpointId, name: str) -> TagReport:
+    async def set_tag(self, volume: str | None, target: CheckpointId, name: str, *, by: Identity) -> TagReport:
         self._volume(volume)
         found = self._one(target)
         tag = TagReport("ckpt", found.run, name, found.step, "gpu-017", NOON, not self.remote_away)
@@ -320,7 +343,9 @@ class ScriptedNode:
             sources |= dict.fromkeys(row, pattern)
         return EffectivePolicy("ckpt", run, values, sources)
 
-    async def set_policy(self, volume: str | None, pattern: str, values: Mapping[str, str]) -> PolicyRow:
+    async def set_policy(
+        self, volume: str | None, pattern: str, values: Mapping[str, str], *, by: Identity
+    ) -> PolicyRow:
         self._volume(volume)
         unknown = set(values) - set(POLICY_KEYS)
         if unknown:
@@ -382,7 +407,7 @@ def listen(path: str) -> socket.socket:
 
 @contextlib.contextmanager
 def run_server(
-    node: ScriptedNode, listening: socket.socket, authorise: Callable[..., Peer] = peer_of
+    node: ScriptedNode, listening: socket.socket, authorise: Authorise = peer_of
 ) -> Iterator[None]:  # fmt: skip
     """Serves from a thread until the block ends; the socket is closed then."""
     started, stop = threading.Event(), asyncio.Event()
@@ -390,11 +415,11 @@ def run_server(
 
     async def main() -> None:
         node.loop, node.changed = loop, asyncio.Condition()
-        runner = await server.serve(server.application(node, authorise, heartbeat_s=0.2), listening)
+        served = await server.serve(server.application(node, authorise, heartbeat_s=0.2), listening)
         started.set()
         node.serving.set()
         await stop.wait()
-        await runner.cleanup()
+        await served.end()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
     thread.start()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from scripted_node import ScriptedNode, run_server
 
 from ckptd.api.openapi import document
-from ckptd.api.peers import Peer
+from ckptd.domain.access import Identity
 
 schema = schemathesis.openapi.from_dict(document())
 # Streams that never end would hold a test for ever; they have tests of their own.
@@ -25,7 +25,7 @@ def base_url():
     node = ScriptedNode()
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    with run_server(node, listening, lambda _request: Peer(os.geteuid(), os.getegid(), os.getpid())):
+    with run_server(node, listening, lambda _request: Identity(os.geteuid(), frozenset(), administrator=True)):
         yield f"http://127.0.0.1:{port}"
 
 

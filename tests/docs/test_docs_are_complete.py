@@ -22,8 +22,8 @@ ALL = "\n".join(PAGES.values())
 
 SECTIONS = {
     "node": models.NodeSettings, "tiers.ram": models.TierSettings, "transfer": models.TransferSettings,
-    "scrub": models.ScrubSettings, "volumes": models.VolumeSettings, "volumes.policy": models.PolicySettings,
-    "layouts": models.LayoutSettings,
+    "scrub": models.ScrubSettings, "access": models.AccessSettings, "volumes": models.VolumeSettings,
+    "volumes.policy": models.PolicySettings, "layouts": models.LayoutSettings,
 }  # fmt: skip
 
 

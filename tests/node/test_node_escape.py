@@ -103,6 +103,17 @@ def test_keys_of_the_run_are_taken(key: str, run: str, root: str) -> None:
     assert Manifest.from_json(manifest_of(key, run, root), "it").entries[0].key == key
 
 
+@pytest.mark.parametrize("key", ["/etc", "run-1/../x", "run-2", ".ckptd", "run-1/.ckptd-x", "..", ""])
+def test_directories_that_are_none_of_the_run_are_refused(key: str) -> None:
+    said = json.loads(manifest_of("run-1/checkpoint-1/x"))
+    directory = {"key": "run-1/checkpoint-1", "mode": 0o750, "uid": 1, "gid": 2}
+    whole = Manifest.from_json(json.dumps(said | {"directories": [directory]}), "it")
+    assert whole.directories["run-1/checkpoint-1"].mode == 0o750
+    for bad in (directory | {"key": key}, directory | {"mode": -1}, directory | {"uid": 1 << 32}, {"key": "run-1"}):
+        with pytest.raises(IntegrityError):
+            Manifest.from_json(json.dumps(said | {"directories": [bad]}), "it")
+
+
 def test_a_root_outside_the_volume_is_refused() -> None:
     with pytest.raises(IntegrityError):
         Manifest.from_json(manifest_of("run-1/checkpoint-1/x", root="../../etc"), "it")

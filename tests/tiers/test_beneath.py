@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ckptd.domain.access import Owned
 from ckptd.domain.errors import Conflict
-from ckptd.tiers.beneath import opened_at, parent_of, unlink_link
+from ckptd.tiers.beneath import directories_of, make_directories, opened_at, parent_of, unlink_link
 from ckptd.tiers.lease import has_writer
 from ckptd.tiers.recover import recover
 
@@ -77,3 +78,32 @@ def test_names_like_ours_that_a_job_uses_are_left_alone(volume: Path) -> None:
     assert (volume / ".ckptd-0123456789ab").is_symlink()
     assert full.is_dir()
     assert not ours.exists()
+
+
+def test_all_directories_of_paths_come_before_those_in_them() -> None:
+    assert directories_of(["run/a/b/x", "run/a/y", "z"]) == ["run", "run/a", "run/a/b"]
+
+
+def test_directories_are_made_as_they_were_without_set_user_id(tmp_path: Path) -> None:
+    make_directories(str(tmp_path), {"run/a": Owned(os.geteuid(), os.getegid(), 0o4711), "run": Owned(0, 0, 0o750)})
+    modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("run", "run/a")]
+    assert modes == [0o750, 0o711]
+
+
+def test_directories_are_not_made_behind_a_link(volume: Path) -> None:
+    with pytest.raises(Conflict):
+        make_directories(str(volume), {"run": Owned(0, 0, 0o755), "run/a": Owned(0, 0, 0o755)})
+    assert not (volume.parent / "outside" / "a").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories away")
+def test_as_root_a_directory_that_is_there_must_be_its_owners_or_roots(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for uid, mine in ((61001, True), (0, True), (61002, False)):
+        os.chown(tmp_path / "run", uid, uid)
+        if mine:
+            make_directories(str(tmp_path), {"run": Owned(61001, 61001, 0o755)})
+        else:
+            with pytest.raises(Conflict, match="belongs to user 61002"):
+                make_directories(str(tmp_path), {"run": Owned(61001, 61001, 0o755)})
+    assert (tmp_path / "run").stat().st_uid == 61002, "it is left as it was"

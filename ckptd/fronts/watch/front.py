@@ -24,6 +24,7 @@ from ckptd.fronts.watch.reader import OBJECTS, Reader
 from ckptd.fronts.watch.steps import Explore, Look, PassOver, Rescan, Step, Unwatch
 from ckptd.fronts.watch.translate import PRIVATE, Translator
 from ckptd.fronts.watch.walk import Found, Walker
+from ckptd.tiers.object_names import number_of
 
 _log = structlog.get_logger(__name__)
 
@@ -254,7 +255,7 @@ class WatchFront:
         assert self._reader is not None
         os.makedirs(self._objects, mode=0o755, exist_ok=True)
         translator.objects_wd = self._reader.watch(os.fsencode(self._objects), OBJECTS)
-        return sorted(int(name) for name in os.listdir(self._objects) if name.isascii() and name.isdigit())
+        return sorted(number for name in os.listdir(self._objects) if (number := number_of(name)) is not None)
 
     async def _scan_blind(self) -> None:
         for path in list(self._blind):

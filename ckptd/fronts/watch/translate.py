@@ -23,6 +23,7 @@ from ckptd.domain.changes import Deleted, Lost, Moved, ObjectSettled, Scanned
 from ckptd.fronts.watch.steps import Explore, Look, Rescan, Step, Unwatch, Why
 from ckptd.fronts.watch.tree import Node, Tree
 from ckptd.fronts.watch.walk import Found
+from ckptd.tiers.object_names import number_of
 
 IS_DIRECTORY = int(In.IN_ISDIR)
 _ROOT_GONE = int(In.IN_DELETE_SELF | In.IN_MOVE_SELF | In.IN_UNMOUNT | In.IN_IGNORED)
@@ -107,9 +108,9 @@ class Translator:
             yield Scanned(step.path, found.files, complete=False)
 
     def _object(self, event: InotifyEvent) -> Iterator[Step]:
-        name = os.fsdecode(event.name)
-        if event.mask & In.IN_CLOSE_WRITE and name.isascii() and name.isdigit():
-            yield ObjectSettled(int(name))
+        number = number_of(os.fsdecode(event.name))
+        if event.mask & In.IN_CLOSE_WRITE and number is not None:
+            yield ObjectSettled(number)
         elif event.mask & In.IN_IGNORED:
             yield Lost("the directory of demoted files was deleted")
 
