@@ -30,6 +30,7 @@ from ckptd.engine import leaving_ram, preparing, recovering, reporting
 from ckptd.engine.context import Context
 from ckptd.engine.engine import Engine
 from ckptd.engine.known import KnownManifests
+from ckptd.engine.meters import Meters
 from ckptd.engine.metrics import render
 from ckptd.engine.node import EngineNode
 from ckptd.engine.volume import Front, Serving, Volume
@@ -132,8 +133,9 @@ class Worker:
                 }
                 known = KnownManifests(catalog)
                 yield Context(
-                    settings.node.name, f"ckptd {__version__}", catalog, transfers, known, volumes, tiers, time.time
-                )
+                    settings.node.name, f"ckptd {__version__}", catalog, transfers, known, volumes, tiers, time.time,
+                    meters=Meters(volumes),
+                )  # fmt: skip
         finally:
             await catalog.close()
 
@@ -145,6 +147,7 @@ class Worker:
             ahead=2 * transfer.parallel * transfer.part_size,
             psi_file=psi_file,
             scrub=self._orders.settings.scrub.to_policy(),
+            probe_every_s=self._orders.settings.probe.every,
         )
         left = Exposure(0, 0, None)
         try:
@@ -206,7 +209,8 @@ class Worker:
             volume.serving = serving
 
         bring, wants = partial(engine.opening.bring, volume), engine.opening.wants_room
-        served = Served(volume.front.socket, bring, told, wants)
+        replaced = context.meters.mount_restarts.labels(volume.name).inc
+        served = Served(volume.front.socket, bring, told, wants, replaced)
         context.spawn(served.run(), f"mount of {volume.name}")
         self._served.append(served)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
+from ckptd.domain.history import RunAccount
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -42,6 +43,10 @@ class Node(Protocol):
 
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
         """The newest restorable one; NotKnown when there is none."""
+        ...
+
+    async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
+        """What was measured of a run on this node, and what its remote alone would have taken."""
         ...
 
     async def start(

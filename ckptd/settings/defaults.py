@@ -26,6 +26,7 @@ def base(state: str, uid: int, environ: Mapping[str, str]) -> dict[str, Any]:
         },
         "transfer": {},
         "scrub": {},
+        "probe": {},
         "volumes": [],
     }
 

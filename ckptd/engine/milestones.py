@@ -1,0 +1,93 @@
+"""Notes what becomes of checkpoints: when they were saved, when they were durable, and that one was torn or lost.
+
+How long a save took is seen from outside: from the first file that appeared to the last that was closed. What the job does
+before (copying to memory, serialising) and after is not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ckptd.catalog import FileRow, UnitName
+from ckptd.domain.errors import StateUnusable
+from ckptd.domain.history import Save
+from ckptd.domain.model import CheckpointState
+from ckptd.engine.context import Context
+from ckptd.engine.unit import Unit
+
+
+class Milestones:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._history = context.catalog.history
+        self._states: dict[UnitName, CheckpointState] | None = None
+        """As the last look saw them; None before the first."""
+        self._noted: dict[UnitName, tuple[float | None, float]] = {}
+        """Complete checkpoints whose save is recorded: when it began and ended."""
+
+    async def load(self) -> None:
+        for volume in self._context.volumes:
+            await self._tell_last(volume)
+
+    async def look(self, units: Iterable[Unit]) -> None:
+        before, states = self._states, dict[UnitName, CheckpointState]()
+        for unit in units:
+            if unit.step is None:
+                continue
+            states[unit.key] = unit.state
+            if before is not None and (was := before.get(unit.key)) is not unit.state:
+                self._became(unit, was)
+            if unit.state is CheckpointState.COMPLETE:
+                await self._complete(unit)
+        self._states = states
+        self._noted = {key: noted for key, noted in self._noted.items() if key in states}
+
+    def _became(self, unit: Unit, before: CheckpointState | None) -> None:
+        if before is not None or unit.state is not CheckpointState.COMMITTED:  # else it was only heard of in the remote
+            self._context.meters.transitions.labels(unit.volume, unit.state).inc()
+
+    async def _complete(self, unit: Unit) -> None:
+        save = saved(unit, unit.mine)
+        if save is None or self._noted.get(unit.key) == (save.began_at, save.ended_at):
+            return
+        await self._record(save)
+        self._noted[unit.key] = (save.began_at, save.ended_at)
+
+    async def durable(self, unit: Unit, rows: Sequence[FileRow], at: float, copied: int) -> None:
+        """The manifest of this node was written; `rows` is what it describes."""
+        save = saved(unit, rows)
+        if save is None:
+            return
+        await self._record(replace(save, durable_at=at, copied=copied))
+        self._context.meters.commit.labels(unit.volume).observe(max(0.0, at - save.ended_at))
+
+    async def _record(self, save: Save) -> None:
+        with contextlib.suppress(StateUnusable):  # its disk is full: a report lacks it, nothing else does
+            known = await self._history.save(save.volume, save.run, save.step)
+            if known is not None and known.began_at == save.began_at:
+                if known.durable_at is not None:
+                    return  # its manifest is written again, or a file of it was: the save itself was measured
+            elif save.began_at is not None:
+                self._context.meters.save.labels(save.volume).observe(max(0.0, save.ended_at - save.began_at))
+            await self._history.saved(save)
+            await self._tell_last(save.volume)
+
+    async def _tell_last(self, volume: str) -> None:
+        last = await self._history.last(volume)
+        meters = self._context.meters
+        meters.last_commit.labels(volume).set(await self._history.durable_until(volume))
+        meters.last_save.labels(volume).set(last[-1].ended_at if last else 0.0)
+        meters.save_interval.labels(volume).set(last[-1].ended_at - last[-2].ended_at if len(last) > 1 else 0.0)
+
+
+def saved(unit: Unit, rows: Sequence[FileRow]) -> Save | None:
+    """None for what was not seen being written here: it was fetched, or written while the daemon was away."""
+    files = [row for row in rows if row.link is None and row.id not in unit.aside]
+    begun = [row.began_at for row in files if row.began_at is not None]
+    if not begun or unit.step is None:
+        return None
+    began_at = min(begun) if len(begun) == len(files) else None
+    ended_at = max(row.changed_at for row in files)
+    return Save(unit.volume, unit.run, unit.step, began_at, ended_at, sum(row.size for row in files))
