@@ -127,13 +127,18 @@ class Transfers:
                 # Its health is not told: that it can be read does not say that it can be written.
                 found = await self._ask(calls.Head(remote, key), tries=1)
             except Refused as refused:
-                self._book.failed(remote.name, refused.refusal, given_up=True)
+                self._gave_up(remote, refused.refusal)
                 raise
             if found.stat is None:
                 hint = f"mount its file system; if it was emptied on purpose, put '{key}' back"
                 refusal = Refusal(BUCKET_MISSING, f"'{key}' is not in it any more: it is not the one it was", hint)
-                self._book.failed(remote.name, refusal, given_up=True)
+                self._gave_up(remote, refusal)
                 raise Refused(refusal)
+
+    def _gave_up(self, remote: Remote, refusal: Refusal) -> None:
+        self._book.failed(remote.name, refusal, given_up=True)
+        if not self._book.get(remote.name).ok:
+            self._tallies[remote.name].failures += 1
 
     async def upload(
         self,
