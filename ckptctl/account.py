@@ -39,7 +39,7 @@ def _title(found: Account) -> Text:
 
 def _times(found: Account) -> Table:
     alone = found["remote_alone"]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("")
     for name in ("median", "95%", "total"):
         table.add_column(name, justify="right")

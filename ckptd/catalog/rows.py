@@ -166,7 +166,7 @@ def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     return FileRow(
         id_, intern(volume), os.fsdecode(path), _text(run), step, None if link is None else os.fsdecode(link),
         generation, bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
-        points_to, unpack_names(requires), began_at,
+        points_to, unpack_names(requires), changed_at if began_at == changed_at else began_at,
     )  # fmt: skip
 
 

@@ -31,7 +31,9 @@ class Meters:
         self.lookups = self._counter(
             "lookups", "Checkpoints asked for, by the slowest place where some of it was", "by", "tier"
         )
-        self.upload_failures = self._counter("upload_failures", "Uploads of files that failed and are tried again later")
+        self.upload_failures = self._counter(
+            "upload_failures", "Uploads of files that failed and are tried again later"
+        )
         self.demotions = self._counter("demotions", "Files moved from RAM to NVMe")
         self.demoted_bytes = self._counter("demoted_bytes", "Bytes of them")
         self.promotions = self._counter("promotions", "Files moved from NVMe to RAM because the policy wants them hot")

@@ -24,8 +24,6 @@ class Milestones:
         self._history = context.catalog.history
         self._states: dict[UnitName, CheckpointState] | None = None
         """As the last look saw them; None before the first."""
-        self._noted: dict[UnitName, tuple[float | None, float]] = {}
-        """Complete checkpoints whose save is recorded: when it began and ended."""
 
     async def load(self) -> None:
         for volume in self._context.volumes:
@@ -37,23 +35,18 @@ class Milestones:
             if unit.step is None:
                 continue
             states[unit.key] = unit.state
-            if before is not None and (was := before.get(unit.key)) is not unit.state:
+            was = None if before is None else before.get(unit.key)
+            if was is unit.state:
+                continue
+            if before is not None:
                 self._became(unit, was)
-            if unit.state is CheckpointState.COMPLETE:
-                await self._complete(unit)
+            if unit.state is CheckpointState.COMPLETE and (save := saved(unit, unit.mine)) is not None:
+                await self._record(save)
         self._states = states
-        self._noted = {key: noted for key, noted in self._noted.items() if key in states}
 
     def _became(self, unit: Unit, before: CheckpointState | None) -> None:
         if before is not None or unit.state is not CheckpointState.COMMITTED:  # else it was only heard of in the remote
             self._context.meters.transitions.labels(unit.volume, unit.state).inc()
-
-    async def _complete(self, unit: Unit) -> None:
-        save = saved(unit, unit.mine)
-        if save is None or self._noted.get(unit.key) == (save.began_at, save.ended_at):
-            return
-        await self._record(save)
-        self._noted[unit.key] = (save.began_at, save.ended_at)
 
     async def durable(self, unit: Unit, rows: Sequence[FileRow], at: float, copied: int) -> None:
         """The manifest of this node was written; `rows` is what it describes."""

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from ckptd.api import server
 from ckptd.api.peers import Peer, peer_of
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.history import Probe, Resume, RunAccount, Save
 from ckptd.domain.model import (
     RESTORABLE,
     CheckpointPreview,
@@ -33,6 +34,7 @@ from ckptd.domain.model import (
     Operation,
     OperationKind,
     OperationState,
+    Place,
     PolicyPreview,
     PolicyRow,
     RunPreview,
@@ -45,6 +47,7 @@ from ckptd.domain.model import (
     VolumeReport,
 )
 from ckptd.domain.names import CheckpointId
+from ckptd.policy.accounting import account
 
 NOON = 1_795_341_600.0  # 2026-11-22T10:00:00Z
 MIB = 1024 * 1024
@@ -95,6 +98,14 @@ class ScriptedNode:
             VolumeReport("ckpt", "/ckpt", "s3://bucket/prefix", "watch", False, "", True, "", None, 3, 5),
         )  # fmt: skip
         self.exposure = Exposure(0, 0, None)
+        self.saves = [
+            Save("ckpt", "run-42", step, NOON + step - 2.0, NOON + step, 1024 * MIB, NOON + step + 12, 256 * MIB)
+            for step in (1000, 1100, 1200)
+        ]
+        self.resumes = [
+            Resume("ckpt", "run-42", 1200, NOON, NOON + 4.0, 1024 * MIB, 1024 * MIB, Place.REMOTE, "prefetch")
+        ]
+        self.probe: Probe | None = Probe("ckpt", NOON - 3600, 64 * MIB, 0.64, 0.32)
         self.hold = False
         self.refusals: dict[str, CkptdError] = {}
         self.ends_with: tuple[OperationState, str | None, str | None] = (OperationState.DONE, None, None)
@@ -207,6 +218,11 @@ class ScriptedNode:
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
         self._volume(volume)
         return self._one(CheckpointId(run))
+
+    async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
+        self._volume(volume)
+        self._of(run)
+        return account("ckpt", run, "gpu-017", self.saves, self.resumes, self.probe, mtbf_s=mtbf_s, gpus=gpus)
 
     async def start(
         self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str]

@@ -45,7 +45,9 @@ def test_what_is_exported_is_well_formed_and_promtool_finds_nothing_to_say(daemo
     assert metrics.text.count("# TYPE") == len(metrics.families), "no family is exported twice"
     if (promtool := shutil.which("promtool")) is None:
         pytest.skip("promtool is not installed")
-    said = subprocess.run([promtool, "check", "metrics"], input=metrics.text, text=True, capture_output=True, check=False)
+    said = subprocess.run(
+        [promtool, "check", "metrics"], input=metrics.text, text=True, capture_output=True, check=False
+    )
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 

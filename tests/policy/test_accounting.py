@@ -22,7 +22,9 @@ def saved(step: int, took: float | None, size: int = GIB, durable_after: float |
     """One that ended at 1000 s times its step."""
     ended = 1000.0 * step
     began = None if took is None else ended - took
-    return Save("ckpt", "run", step, began, ended, size, None if durable_after is None else ended + durable_after, size // 4)
+    return Save(
+        "ckpt", "run", step, began, ended, size, None if durable_after is None else ended + durable_after, size // 4
+    )
 
 
 def resumed(took: float, size: int, fetched: int) -> Resume:
@@ -96,7 +98,7 @@ def test_young_and_daly_of_known_values() -> None:
 
 @given(cost=st.floats(0.001, 1e5), mtbf=st.floats(1.0, 1e8))
 def test_dalys_interval_loses_no_more_than_youngs(cost: float, mtbf: float) -> None:
-    """By the model that both approximate (Daly 2006, equation 20): an interval of work t and a save, with exponential failures."""
+    """By the model that both approximate: failures come at random, and undo the interval of work and its save."""
 
     def lost(interval: float) -> float:
         from math import expm1
