@@ -6,6 +6,7 @@ before (copying to memory, serialising) and after is not in it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ class Milestones:
         self._history = context.catalog.history
         self._states: dict[UnitName, CheckpointState] | None = None
         """As the last look saw them; None before the first."""
+        self._recording = asyncio.Lock()
+        """A checkpoint may be committed while the look that saw it complete records it."""
 
     async def load(self) -> None:
         for volume in self._context.volumes:
@@ -57,15 +60,19 @@ class Milestones:
         self._context.meters.commit.labels(unit.volume).observe(max(0.0, at - save.ended_at))
 
     async def _record(self, save: Save) -> None:
-        with contextlib.suppress(StateUnusable):  # its disk is full: a report lacks it, nothing else does
-            known = await self._history.save(save.volume, save.run, save.step)
-            if known is not None and known.began_at == save.began_at:
-                if known.durable_at is not None:
-                    return  # its manifest is written again, or a file of it was: the save itself was measured
-            elif save.began_at is not None:
-                self._context.meters.save.labels(save.volume).observe(max(0.0, save.ended_at - save.began_at))
-            await self._history.saved(save)
-            await self._tell_last(save.volume)
+        async with self._recording:
+            with contextlib.suppress(StateUnusable):  # its disk is full: a report lacks it, nothing else does
+                await self._recorded(save)
+
+    async def _recorded(self, save: Save) -> None:
+        known = await self._history.save(save.volume, save.run, save.step)
+        if known is not None and known.began_at == save.began_at:
+            if known.durable_at is not None:
+                return  # its manifest is written again, or a file of it was: the save itself was measured
+        elif save.began_at is not None:
+            self._context.meters.save.labels(save.volume).observe(max(0.0, save.ended_at - save.began_at))
+        await self._history.saved(save)
+        await self._tell_last(save.volume)
 
     async def _tell_last(self, volume: str) -> None:
         last = await self._history.last(volume)
