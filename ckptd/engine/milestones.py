@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ckptd.catalog import FileRow, UnitName
@@ -32,20 +32,18 @@ class Milestones:
         for volume in self._context.volumes:
             await self._tell_last(volume)
 
-    async def look(self, units: Iterable[Unit]) -> None:
-        before, states = self._states, dict[UnitName, CheckpointState]()
-        for unit in units:
+    async def look(self, units: Mapping[UnitName, Unit]) -> None:
+        states = {key: unit.state for key, unit in units.items()}
+        before, self._states = self._states, states
+        known = before or {}
+        for key in [key for key, state in states.items() if known.get(key) is not state]:  # few, of many
+            unit = units[key]
             if unit.step is None:
                 continue
-            states[unit.key] = unit.state
-            was = None if before is None else before.get(unit.key)
-            if was is unit.state:
-                continue
             if before is not None:
-                self._became(unit, was)
+                self._became(unit, before.get(key))
             if unit.state is CheckpointState.COMPLETE and (save := saved(unit, unit.mine)) is not None:
                 await self._record(save)
-        self._states = states
 
     def _became(self, unit: Unit, before: CheckpointState | None) -> None:
         if before is not None or unit.state is not CheckpointState.COMMITTED:  # else it was only heard of in the remote

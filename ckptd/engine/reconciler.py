@@ -218,7 +218,7 @@ class Reconciler:
         async with context.changed:
             context.changed.notify_all()
         await self._fullness.look(seen)
-        await self._actions.milestones.look(self.view.units)
+        await self._actions.milestones.look(self.view.by_name)
         await self._tell_health()
 
     async def _tell_health(self) -> None:

@@ -70,7 +70,7 @@ async def test_a_commit_that_comes_while_the_save_is_noted_is_not_lost_and_count
         milestones, complete = Milestones(context), unit(row(1, 5.0, 7.0))
         await context.catalog.history.forget_run("v", "run")
         before = measured(context, "save_seconds_count")
-        await asyncio.gather(milestones.look([complete]), milestones.durable(complete, complete.mine, 9.0, 4))
+        await asyncio.gather(milestones.look({complete.key: complete}), milestones.durable(complete, complete.mine, 9.0, 4))
         (save,) = await context.catalog.history.saves("v", "run")
         assert (save.durable_at, save.copied) == (9.0, 4)
         assert measured(context, "save_seconds_count") == before + 1
@@ -79,7 +79,7 @@ async def test_a_commit_that_comes_while_the_save_is_noted_is_not_lost_and_count
 async def test_a_manifest_that_is_written_again_does_not_change_what_was_measured(context: Context) -> None:
     milestones, complete = Milestones(context), unit(row(1, 5.0, 7.0))
     await milestones.durable(complete, complete.mine, 9.0, 4)
-    await milestones.look([complete])
+    await milestones.look({complete.key: complete})
     later = (row(1, 5.0, 7.0), row(2, 100.0, 101.0))
     await milestones.durable(unit(*later), later, 102.0, 0)
     (save,) = await context.catalog.history.saves("v", "run")
@@ -92,9 +92,11 @@ async def test_states_are_counted_when_they_change(context: Context) -> None:
     milestones = Milestones(context)
     states = (CheckpointState.TORN, CheckpointState.TORN, CheckpointState.WRITING, CheckpointState.TORN)
     for state in states:
-        await milestones.look([unit(row(1, 5.0, 7.0), state=state)])
+        found = unit(row(1, 5.0, 7.0), state=state)
+        await milestones.look({found.key: found})
     assert measured(context, "checkpoint_transitions_total", state="torn") == 1, "the first look finds, it does not see"
     assert measured(context, "checkpoint_transitions_total", state="writing") == 1
-    await milestones.look([])
-    await milestones.look([unit(state=CheckpointState.COMMITTED)])
+    await milestones.look({})
+    heard_of = unit(state=CheckpointState.COMMITTED)
+    await milestones.look({heard_of.key: heard_of})
     assert measured(context, "checkpoint_transitions_total", state="committed") == 0, "it was only heard of"
