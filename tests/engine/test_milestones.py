@@ -70,7 +70,9 @@ async def test_a_commit_that_comes_while_the_save_is_noted_is_not_lost_and_count
         milestones, complete = Milestones(context), unit(row(1, 5.0, 7.0))
         await context.catalog.history.forget_run("v", "run")
         before = measured(context, "save_seconds_count")
-        await asyncio.gather(milestones.look({complete.key: complete}), milestones.durable(complete, complete.mine, 9.0, 4))
+        await asyncio.gather(
+            milestones.look({complete.key: complete}), milestones.durable(complete, complete.mine, 9.0, 4)
+        )
         (save,) = await context.catalog.history.saves("v", "run")
         assert (save.durable_at, save.copied) == (9.0, 4)
         assert measured(context, "save_seconds_count") == before + 1
