@@ -138,19 +138,10 @@ class Prefetching:
         self._context.wake()
         if unit.step is not None:
             now, fetched = self._context.clock(), progress.total - progress.before
-            await self._resumes.prefetched(
-                Resume(
-                    volume.name,
-                    unit.run,
-                    unit.step,
-                    operation.started_at,
-                    now,
-                    progress.total,
-                    fetched,
-                    tier,
-                    "prefetch",
-                )
+            resume = Resume(
+                volume.name, unit.run, unit.step, operation.started_at, now, progress.total, fetched, tier, "prefetch"
             )
+            await self._resumes.prefetched(resume)
 
     @contextlib.asynccontextmanager
     async def _wanted(self, volume: Volume, unit: Unit, to: Place, ttl: float) -> AsyncIterator[None]:

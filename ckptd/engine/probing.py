@@ -29,6 +29,8 @@ FIRST_S = 600.0
 SPREAD_S = 3600.0
 """Nodes that start together do not probe together."""
 _LOOK_S = 30.0
+_AGAIN_S = 3600.0
+"""After one that failed."""
 _BLOCK = 1 << 20
 
 
@@ -38,6 +40,8 @@ class Probing:
         self._context = context
         self._idleness = idleness
         self._every_s = every_s
+        self._not_before: dict[str, float] = {}
+        """By volume, by the loop's clock."""
 
     async def run(self) -> None:
         every = self._every_s
@@ -67,10 +71,14 @@ class Probing:
         last_at = 0.0 if last is None else last.at
         if not saves or saves[-1].ended_at <= last_at or 0 <= context.clock() - last_at < self._every_s:
             return
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before.get(volume.name, 0.0):
+            return
         if volume.name in context.unmet or not context.transfers.health(volume.remote.name).ok or self._idleness.busy():
             return
         tier = self._idleness.tier_with_room(SIZE)
         if tier is not None:
+            self._not_before[volume.name] = now + min(self._every_s, _AGAIN_S)
             await history.probed(await self._probe(volume, tier))
 
     async def _probe(self, volume: Volume, tier: Tier) -> Probe:

@@ -34,7 +34,7 @@ class Served:
         self._wants = wants
         self._replaced = replaced
         self._met = False
-        """A server has answered: the next one takes its place."""
+        """A server was there: the next one takes its place."""
         self._connection: socket.socket | None = None
         self._bringing: set[str] = set()
 

@@ -291,17 +291,18 @@ class Transfers:
                 return await self._ask(call, on_bytes=on_bytes, tries=1)
 
     async def measure(self, remote: Remote, key: str, path: str, stamp: Stamp) -> tuple[float, float]:
-        """Writes one object and reads it back, each in one request of one stream: the seconds of both. One try.
+        """Writes one object and reads it back, each in one request of one stream: the seconds of both.
 
-        It stays in the store. Raises SourceChanged, IntegrityError, RemoteError.
+        One try, which says nothing about the remote's health: nobody waits for it. The object
+        stays in the store. Raises SourceChanged, IntegrityError, RemoteError.
         """
         turn = Turn(VERIFY_PRIORITY, self._slots.ticket(), remote.name)
         with spoken(_object(remote, key)):
             begun = time.monotonic()
-            stored = await self._ask(calls.PutWhole(remote, key, path, stamp), remote=remote.name, turn=turn, tries=1)
+            stored = await self._ask(calls.PutWhole(remote, key, path, stamp), turn=turn, tries=1)
             written = time.monotonic()
             call = calls.CheckPart(remote, key, 1, 0, stamp.size, stored.crc64nvme)
-            await self._ask(call, remote=remote.name, turn=turn, tries=1)
+            await self._ask(call, turn=turn, tries=1)
             return written - begun, time.monotonic() - written
 
     async def get(self, remote: Remote, key: str) -> bytes | None:

@@ -143,6 +143,20 @@ def test_a_probe_that_is_killed_leaves_nothing(new_daemon: Callable[..., Daemon]
     daemon.until(lambda: not there.exists(), "deleted as a leftover", timeout=60)
 
 
+def test_a_probe_that_fails_is_no_trouble(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = new_daemon(remote=f"file://{tmp_path}/remote", environment=SOON)
+    daemon.start()
+    (daemon.remote / ".ckptd/probe").write_text("in the way")
+    write(daemon, "run-1", 1)
+    daemon.committed("run-1", 1)
+    daemon.until(lambda: "probe.failed" in daemon.log, "it was tried")
+    status = daemon.get("/v1/status")
+    assert (status["volumes"][0]["remote_ok"], status["trouble"]) == (True, [])
+    assert report(daemon)["remote_alone"] is None
+    write(daemon, "run-1", 2)
+    daemon.committed("run-1", 2)
+
+
 def test_no_probe_where_it_is_turned_off(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     daemon = new_daemon(remote=f"file://{tmp_path}/remote", environment={"CKPTD_PROBE_EVERY": "0"})
     daemon.start()
