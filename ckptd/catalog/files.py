@@ -29,7 +29,7 @@ _IN_ONE_QUERY = 500
 
 
 _LOADED_TOGETHER = 4096
-_ONE_WRITING_S = 1.0
+_ONE_WRITING_S = 0.25
 """A file that is closed again so soon was not begun anew: its writer opened it twice, or a mount's server closed it too."""
 
 
@@ -232,8 +232,8 @@ class Files:
             " mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, mtime_ns = excluded.mtime_ns,"
             " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL,"
             " points_to = excluded.points_to, requires = excluded.requires,"
-            " began_at = CASE WHEN files.closed AND excluded.changed_at - files.changed_at > ? THEN excluded.began_at"
-            " ELSE files.began_at END"
+            " began_at = CASE WHEN files.closed AND (NOT excluded.closed OR excluded.changed_at - files.changed_at > ?)"
+            " THEN excluded.began_at ELSE files.began_at END"
         )
         async with self._db.transaction():
             self._stale_paths.update((volume, os.fsencode(new.path)) for new in found)

@@ -18,6 +18,9 @@ from ckptd.domain.model import CheckpointState
 from ckptd.engine.context import Context
 from ckptd.engine.unit import Unit
 
+_ROUNDED_S = 0.001
+"""Manifests say times in milliseconds."""
+
 
 class Milestones:
     def __init__(self, context: Context) -> None:
@@ -81,11 +84,13 @@ class Milestones:
 
 
 def saved(unit: Unit, rows: Sequence[FileRow]) -> Save | None:
-    """None for what was not seen being written here: it was fetched, or written while the daemon was away."""
+    """None for what was not saved here: a manifest described it before, and is gone; what was fetched then is sent again."""
     files = [row for row in rows if row.link is None and row.id not in unit.aside]
+    if not files or unit.step is None:
+        return None
     begun = [row.began_at for row in files if row.began_at is not None]
-    if not begun or unit.step is None:
+    ended_at = max(row.changed_at for row in files)
+    if not begun and any(one.written_at >= ended_at - _ROUNDED_S for one in unit.went.values()):
         return None
     began_at = min(begun) if len(begun) == len(files) else None
-    ended_at = max(row.changed_at for row in files)
     return Save(unit.volume, unit.run, unit.step, began_at, ended_at, sum(row.size for row in files))

@@ -122,7 +122,7 @@ class FilesMachine(RuleBasedStateMachine):
     @staticmethod
     def settled(volume: str, new: NewContent, old: FileRow | None, id_: int) -> FileRow:
         generation = 1 if old is None else old.generation + 1
-        anew = old is None or (old.closed and new.changed_at - old.changed_at > 1.0)
+        anew = old is None or (old.closed and (not new.closed or new.changed_at - old.changed_at > 0.25))
         copies = {} if old is None else dict(old.copies)
         if new.copy is not None:
             copies[new.copy.place] = replace(new.copy, generation=generation)

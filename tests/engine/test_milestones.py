@@ -11,6 +11,7 @@ from unittest.mock import sentinel
 import pytest
 
 from ckptd.catalog import Catalog, FileRow
+from ckptd.catalog.nodes import Withdrawal
 from ckptd.domain.model import Attributes, CheckpointState
 from ckptd.engine.context import Context
 from ckptd.engine.meters import Meters
@@ -56,9 +57,18 @@ def test_links_and_what_another_node_wrote_do_not_count() -> None:
     assert (found.began_at, found.ended_at, found.bytes) == (5.0, 7.0, 10)
 
 
-def test_what_was_fetched_is_no_save_and_what_was_half_seen_has_no_beginning() -> None:
+def test_what_was_fetched_is_no_save_although_its_manifest_is_gone() -> None:
     fetched = (row(1, None, 7.0),)
-    assert saved(unit(*fetched), fetched) is None
+    assert saved(unit(*fetched, went={"other": Withdrawal(7.0, ours=False)}), fetched) is None
+    assert saved(unit(*fetched, went={"n": Withdrawal(5.0, ours=True)}), fetched) is not None, "written again since"
+    assert saved(unit(), ()) is None
+
+
+def test_what_was_not_or_half_seen_has_no_beginning() -> None:
+    unseen = (row(1, None, 7.0),)
+    found = saved(unit(*unseen), unseen)
+    assert found is not None
+    assert (found.began_at, found.ended_at) == (None, 7.0)
     half = (row(1, None, 7.0), row(2, 6.0, 8.0))
     found = saved(unit(*half), half)
     assert found is not None

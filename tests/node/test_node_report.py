@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_node_metrics import LIGHT, write
 from tests_node_bucket import Bucket, options
-from tests_node_daemon import MIB, Daemon, save
+from tests_node_daemon import FRONT, MIB, Daemon, save
 
 PROBED = 64 * MIB
 SOON = {"CKPTD_PROBE_EVERY": "1s"}
@@ -76,6 +76,35 @@ def test_what_was_measured_outlives_the_worker_and_the_checkpoint_but_not_the_ru
     assert report(daemon) == before
     daemon.ctl("rm", "run-1", "--remote", "--yes")
     daemon.ctl("report", "run-1", check=4)
+
+
+@pytest.mark.skipif(FRONT == "mount", reason="what is not mounted cannot be written")
+def test_a_save_while_the_daemon_was_away_is_counted_and_not_timed(daemon: Daemon) -> None:
+    write(daemon, "run-1", 1)
+    daemon.committed("run-1", 1)
+    assert daemon.terminate() == 0
+    write(daemon, "run-1", 2)
+    daemon.start()
+    daemon.committed("run-1", 2)
+    found = report(daemon)
+    assert (found["saves"], found["save"]["count"], found["durable"]["count"]) == (2, 1, 2)
+
+
+def test_a_manifest_that_somebody_deleted_makes_no_save_of_what_was_fetched(
+    daemon: Daemon, new_daemon: Callable[..., Daemon]
+) -> None:
+    write(daemon, "run-1", 1)
+    daemon.committed("run-1", 1)
+    daemon.end()
+    other = new_daemon(remote=daemon.remote_url)
+    other.start()
+    other.json("prefetch", "run-1")
+    shutil.rmtree(daemon.remote / ".ckptd/manifests/run-1")
+    other.until(lambda: other.get("/v1/runs/run-1/checkpoints")[0]["state"], "it is looked at")
+    other.until(
+        lambda: list((daemon.remote / ".ckptd/manifests").glob(f"run-1/1/{other.node}.json")), "committed by this one"
+    )
+    assert report(other)["saves"] == 0
 
 
 def test_a_step_that_is_written_again_is_a_save_of_its_own(daemon: Daemon) -> None:
