@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "ckptctl.commands.status",
     "ls": "ckptctl.commands.checkpoints",
     "latest": "ckptctl.commands.checkpoints",
+    "report": "ckptctl.commands.report",
     "prefetch": "ckptctl.commands.operations",
     "flush": "ckptctl.commands.operations",
     "drain": "ckptctl.commands.drain",

@@ -31,6 +31,7 @@ from ckptd.engine.allowance import Allowance
 from ckptd.engine.context import Context
 from ckptd.engine.engine import Engine
 from ckptd.engine.known import KnownManifests
+from ckptd.engine.meters import Meters
 from ckptd.engine.metrics import render
 from ckptd.engine.node import EngineNode
 from ckptd.engine.volume import Front, Serving, Volume
@@ -140,6 +141,7 @@ class Worker:
                 yield Context(
                     settings.node.name, f"ckptd {__version__}", catalog, transfers, known, volumes, tiers, time.time,
                     user_budget=share,
+                    meters=Meters(volumes),
                 )  # fmt: skip
         finally:
             await catalog.close()
@@ -152,6 +154,7 @@ class Worker:
             ahead=2 * transfer.parallel * transfer.part_size,
             psi_file=psi_file,
             scrub=self._orders.settings.scrub.to_policy(),
+            probe_every_s=self._orders.settings.probe.every,
         )
         left = Exposure(0, 0, None)
         try:
@@ -213,7 +216,8 @@ class Worker:
             volume.serving = serving
 
         bring, wants = partial(engine.opening.bring, volume), engine.opening.wants_room
-        served = Served(volume.front.socket, bring, told, wants)
+        replaced = context.meters.mount_restarts.labels(volume.name).inc
+        served = Served(volume.front.socket, bring, told, wants, replaced)
         context.spawn(served.run(), f"mount of {volume.name}")
         self._served.append(served)
 

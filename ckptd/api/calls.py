@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import ckptd
 from ckptd.api.node import Node
 from ckptd.api.requests import (
+    AccountQuery,
     AnyStart,
     DiffQuery,
     EventsQuery,
@@ -27,6 +28,7 @@ from ckptd.api.requests import (
 from ckptd.api.schemas import EventBody, HealthBody, OperationBody
 from ckptd.api.sse import Message, Stream
 from ckptd.domain.access import Identity
+from ckptd.domain.history import RunAccount
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -79,6 +81,10 @@ async def checkpoints(node: Node, call: Call[VolumeQuery, None]) -> list[Checkpo
 
 async def latest(node: Node, call: Call[VolumeQuery, None]) -> CheckpointReport:
     return await node.latest(call.query.volume, call.path["run"])
+
+
+async def account(node: Node, call: Call[AccountQuery, None]) -> RunAccount:
+    return await node.account(call.query.volume, call.path["run"], call.query.gpus, call.query.mtbf)
 
 
 async def start(node: Node, call: Call[NoQuery, AnyStart]) -> Operation:

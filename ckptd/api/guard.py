@@ -13,6 +13,7 @@ from dataclasses import replace
 from ckptd.api.node import Node, RunKey
 from ckptd.domain.access import NONE, Identity, Rights, Whose, rights
 from ckptd.domain.errors import NotAllowed, NotKnown, UsageError
+from ckptd.domain.history import RunAccount
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -129,6 +130,10 @@ class Guarded:
         known = bool(await self._node.whose(volume, run))
         await self._must_see(volume, run if known else CheckpointId.parse(run).run)
         return await self._node.latest(volume, run)
+
+    async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
+        await self._must_see(volume, run)
+        return await self._node.account(volume, run, gpus, mtbf_s)
 
     async def tags(self, volume: str | None, run: str | None) -> list[TagReport]:
         if run is not None and volume is not None:

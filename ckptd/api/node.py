@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from ckptd.domain.access import Identity, Whose
+from ckptd.domain.history import RunAccount
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -58,6 +59,10 @@ class Node(Protocol):
 
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
         """The newest restorable one; NotKnown when there is none."""
+        ...
+
+    async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
+        """What was measured of a run on this node, and what its remote alone would have taken."""
         ...
 
     async def start(

@@ -16,6 +16,7 @@ from pydantic import (
 
 from ckptd.domain.errors import UsageError
 from ckptd.domain.names import TAG, CheckpointId, check_tag, path_of
+from ckptd.policy.interval import DEFAULT_MTBF_S
 from ckptd.settings.quantities import parse_time
 
 LARGEST = 2**63 - 1
@@ -310,6 +311,16 @@ class RunQuery(Request):
 class OptionalRunQuery(Request):
     volume: VolumeName | None = None
     run: Run | None = None
+
+
+class AccountQuery(Request):
+    volume: VolumeName | None = None
+    gpus: Annotated[int, Field(ge=1, le=10**7, description="That wait while the job saves")] = Field(
+        default_factory=_left_out
+    )
+    mtbf: Annotated[
+        float, Field(gt=0, le=1e9, allow_inf_nan=False, description="Seconds between failures of the job")
+    ] = DEFAULT_MTBF_S
 
 
 class TagQuery(Request):

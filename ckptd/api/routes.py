@@ -13,6 +13,7 @@ from ckptd.api import calls
 from ckptd.api.node import Node
 from ckptd.api.requests import (
     START,
+    AccountQuery,
     DiffQuery,
     EventsQuery,
     Identifier,
@@ -38,6 +39,7 @@ from ckptd.api.schemas import (
     OperationBody,
     PolicyBody,
     PolicyPreviewBody,
+    RunAccountBody,
     RunBody,
     ShutdownBody,
     StatusBody,
@@ -114,6 +116,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/runs/{run}/latest", "latest", "A run's newest restorable checkpoint",
         calls.latest, CheckpointBody, Caller.SEES, parameters=RunPath, query=VolumeQuery, raises=_ASKS_FOR,
+    ),
+    Route(
+        "GET", "/v1/runs/{run}/report", "report", "A run's own numbers, beside what its remote alone would have taken",
+        calls.account, RunAccountBody, Caller.SEES, parameters=RunPath, query=AccountQuery, raises=_ASKS_FOR,
     ),
     Route(
         "GET", "/v1/operations", "operations", "Operations, oldest first", calls.operations, list[OperationBody],

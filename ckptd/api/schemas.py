@@ -112,6 +112,57 @@ class CheckpointBody(Body):
     )
 
 
+class SpreadBody(Body):
+    count: int
+    median_s: float
+    p95_s: float
+    total_s: float
+
+
+class IntervalBody(Body):
+    """How long to work between two saves: by Young (1974), and by Daly's higher order (2006)."""
+
+    cost_s: float = Field(description="What a save costs the job: the median")
+    young_s: float
+    daly_s: float
+
+
+class RemoteAloneBody(Body):
+    """An estimate: each save and resume at the speed at which a probe wrote and read one object, in one stream."""
+
+    probed_at: Time
+    probe_bytes: int
+    write_bytes_per_s: float
+    read_bytes_per_s: float
+    save: SpreadBody | None
+    resume: SpreadBody | None
+    saved_s: float = Field(description="Time that the job did not wait in its saves")
+    gpu_hours: float | None = Field(description="saved_s on all GPUs; null: their number was not given")
+    interval: IntervalBody | None
+
+
+class RunAccountBody(Body):
+    """What `report --json` prints: as this node measured it."""
+
+    volume: str
+    run: Key
+    node: str
+    since: Time | None
+    until: Time | None
+    saves: int
+    bytes: int
+    copied_bytes: int
+    every_s: float | None = Field(description="Median time from one save to the next")
+    save: SpreadBody | None = Field(description="First write to last write: the job waits for it")
+    durable: SpreadBody | None = Field(description="Last write to manifest: the job does not wait for it")
+    resume: SpreadBody | None = Field(description="Until what was asked for was hot")
+    resumes_hot: int = Field(description="Of them, how many found everything hot")
+    mtbf_s: float
+    gpus: int | None
+    interval: IntervalBody | None
+    remote_alone: RemoteAloneBody | None = Field(description="null: the remote was not probed yet")
+
+
 class OperationBody(Body):
     """Long work: what `prefetch --json`, `flush --json` and `ops --json` print."""
 

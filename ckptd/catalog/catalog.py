@@ -9,6 +9,7 @@ from typing import Self
 from ckptd.catalog.checks import Checks
 from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
+from ckptd.catalog.history import History
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
 from ckptd.catalog.manifests import Manifests
@@ -26,6 +27,7 @@ class Catalog:
         self.nodes = Nodes(database)
         self.journal = Journal(database)
         self.checks = Checks(database)
+        self.history = History(database)
         self.wishes = Wishes(database)
         self.tags = Tags(database)
         self.operations = Operations(database)

@@ -29,6 +29,8 @@ _IN_ONE_QUERY = 500
 
 
 _LOADED_TOGETHER = 4096
+_ONE_WRITING_S = 0.25
+"""A file that is closed again so soon was not begun anew: its writer opened it twice, or a mount's server closed it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class NewContent:
     """Only for a rebuild, where an object in a tier already carries the id."""
     points_to: int | None = None
     requires: frozenset[str] = frozenset()
+    began_at: float | None = None
+    """When its writing was first seen; of a file that is known to be open, what was recorded then counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,16 +226,18 @@ class Files:
         """Records new contents: the generation grows, checksums are forgotten, the copy given is the only current one."""
         found = list(found)
         sql = (
-            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?)"  # noqa: S608 - fixed text
+            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?,?)"  # noqa: S608 - fixed text
             " ON CONFLICT (volume, path) DO UPDATE SET generation = generation + 1, run = excluded.run,"
             " step = excluded.step, link = excluded.link, closed = excluded.closed, size = excluded.size,"
             " mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, mtime_ns = excluded.mtime_ns,"
             " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL,"
-            " points_to = excluded.points_to, requires = excluded.requires"
+            " points_to = excluded.points_to, requires = excluded.requires,"
+            " began_at = CASE WHEN files.closed AND (NOT excluded.closed OR excluded.changed_at - files.changed_at > ?)"
+            " THEN excluded.began_at ELSE files.began_at END"
         )
         async with self._db.transaction():
             self._stale_paths.update((volume, os.fsencode(new.path)) for new in found)
-            await self._db.write_many(sql, [self._values(volume, new) for new in found])
+            await self._db.write_many(sql, [(*self._values(volume, new), _ONE_WRITING_S) for new in found])
             await self._db.write_many(
                 "INSERT INTO copies (file, place, generation, location, inode, mtime_ns, etag)"
                 " SELECT id, ?, generation, ?, ?, ?, '' FROM files WHERE volume = ? AND path = ?"
@@ -251,6 +257,7 @@ class Files:
         return (
             new.id, volume, os.fsencode(new.path), os.fsencode(new.run), new.step, link, new.closed, new.size,
             a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect, new.points_to, pack_names(new.requires),
+            new.began_at,
         )  # fmt: skip
 
     async def reserve_ids(self, last: int) -> None:
@@ -266,7 +273,11 @@ class Files:
         """Its writer has it open (again)."""
         async with self._db.transaction():
             self._stale_ids.add(file)
-            await self._db.write("UPDATE files SET closed = 0, changed_at = ? WHERE id = ?", (at, file))
+            await self._db.write(
+                "UPDATE files SET closed = 0, changed_at = ?1, began_at = CASE WHEN closed THEN ?1 ELSE began_at END"
+                " WHERE id = ?2",
+                (at, file),
+            )
 
     async def grew(self, sizes: Iterable[tuple[int, int]]) -> None:
         """New sizes of open files: (size, id)."""

@@ -47,6 +47,8 @@ class FileRow:
     points_to: int | None = None
     requires: frozenset[str] = frozenset()
     """Names that must lie in the same directory: what an index names."""
+    began_at: float | None = None
+    """When its writer was first seen to have it open; None: that was not seen."""
 
     def copy(self, place: Place) -> CopyRow | None:
         """The copy there, if it is of the present content."""
@@ -147,7 +149,7 @@ def unpack_names(text: str | None) -> frozenset[str]:
 
 FILE_COLUMNS = (
     "id, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect, "
-    "part_size, parts, crc, points_to, requires"
+    "part_size, parts, crc, points_to, requires, began_at"
 )
 
 
@@ -158,7 +160,7 @@ _text = lru_cache(maxsize=64)(os.fsdecode)
 def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     """From a row in the order of FILE_COLUMNS."""
     (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
-     part_size, parts, crc, points_to, requires) = row  # fmt: skip
+     part_size, parts, crc, points_to, requires, began_at) = row  # fmt: skip
     checksums = None
     if crc is not None:
         whole = unpack_crc(crc)
@@ -166,7 +168,7 @@ def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     return FileRow(
         id_, intern(volume), os.fsdecode(path), _text(run), step, None if link is None else os.fsdecode(link),
         generation, bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
-        points_to, unpack_names(requires),
+        points_to, unpack_names(requires), changed_at if began_at == changed_at else began_at,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ CREATE TABLE files (
     gid         INTEGER NOT NULL,
     mtime_ns    INTEGER NOT NULL,
     changed_at  REAL    NOT NULL,      -- when it was last written, closed, or renamed, by our clock
+    began_at    REAL,                  -- when its writer was first seen to have it open, by our clock; NULL: that was not seen
     defect      TEXT,                  -- why the content cannot be whole (cut short, …); NULL: nothing wrong was found
     part_size   INTEGER,               -- of `parts`; NULL: no checksum of this generation was taken yet
     parts       BLOB,                  -- CRC-64/NVME of each part, 8 bytes each
@@ -154,6 +155,45 @@ CREATE TABLE checks (
     crc    BLOB NOT NULL,              -- CRC-64/NVME of the content that was read; of another content nothing is known
     at     REAL NOT NULL,
     PRIMARY KEY (volume, place, path)
+) STRICT;
+
+-- What was measured of the saves that this node saw. For reports only: nothing is decided by it. The newest are kept, also of
+-- checkpoints that are gone.
+CREATE TABLE saves (
+    volume     TEXT    NOT NULL,
+    run        BLOB    NOT NULL,
+    step       INTEGER NOT NULL,
+    began_at   REAL,                   -- first write; NULL: it was not seen
+    ended_at   REAL    NOT NULL,       -- last write
+    durable_at REAL,                   -- this node's manifest; NULL: not yet, or never
+    bytes      INTEGER NOT NULL,       -- of the files that this node wrote
+    copied     INTEGER NOT NULL,       -- of them, what the remote copied from the checkpoint before
+    PRIMARY KEY (volume, run, step)
+) STRICT;
+CREATE INDEX saves_by_end ON saves (ended_at);
+
+-- How long checkpoints took to become hot that somebody asked for.
+CREATE TABLE resumes (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    volume     TEXT    NOT NULL,
+    run        BLOB    NOT NULL,
+    step       INTEGER NOT NULL,
+    began_at   REAL    NOT NULL,
+    ended_at   REAL    NOT NULL,
+    bytes      INTEGER NOT NULL,       -- of what was asked for
+    fetched    INTEGER NOT NULL,       -- of them, what was not in the tier
+    tier       TEXT    NOT NULL,       -- the slowest place where some of it was: 'ram', 'nvme' or 'remote'
+    by         TEXT    NOT NULL        -- 'prefetch', or 'open': a job opened cold files of a mounted volume
+) STRICT;
+
+-- What the remotes did without ckptd: one object written and read back while nobody else worked.
+CREATE TABLE probes (
+    volume  TEXT    NOT NULL,
+    at      REAL    NOT NULL,
+    bytes   INTEGER NOT NULL,
+    write_s REAL    NOT NULL,          -- seconds until the store had confirmed it
+    read_s  REAL    NOT NULL,          -- seconds until it was back
+    PRIMARY KEY (volume, at)
 ) STRICT;
 
 -- Transfers that were begun: a killed daemon goes on where it was.

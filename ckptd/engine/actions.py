@@ -8,6 +8,7 @@ from ckptd.catalog import UnitName
 from ckptd.engine.committing import Committing
 from ckptd.engine.context import Context
 from ckptd.engine.hydrating import Hydrating
+from ckptd.engine.milestones import Milestones
 from ckptd.engine.moving import Moving
 from ckptd.engine.retention import Retention
 from ckptd.engine.unit import Unit
@@ -18,7 +19,8 @@ from ckptd.policy.policy import Policy
 class Actions:
     def __init__(self, context: Context) -> None:
         self.uploading = Uploading(context)
-        self.committing = Committing(context)
+        self.milestones = Milestones(context)
+        self.committing = Committing(context, self.milestones)
         self.hydrating = Hydrating(context)
         self.moving = Moving(context, self.hydrating)
         self.retention = Retention(context, self.moving)

@@ -19,6 +19,7 @@ from ckptd.engine.context import Context
 from ckptd.engine.known import Committed
 from ckptd.engine.matching import matches
 from ckptd.engine.mending import good_here
+from ckptd.engine.milestones import Milestones
 from ckptd.engine.unit import Unit
 from ckptd.engine.units import MANY_ROWS, assemble_units
 from ckptd.engine.volume import Volume
@@ -36,8 +37,9 @@ Seen = Mapping[UnitName, Unit]
 
 
 class Committing:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, milestones: Milestones) -> None:
         self._context = context
+        self._milestones = milestones
 
     async def commit(self, volume_name: str, run: str, step: int, policy: Policy, before: Seen) -> None:
         """Writes this node's manifest, if the checkpoint is (still) complete and durable. `before`: what a look saw of its run.
@@ -98,6 +100,8 @@ class Committing:
         if unit.addition is not None:
             took = context.clock() - max(row.changed_at for row in rows if row.path in unit.added)
             what = f"{len(unit.added)} of {len(manifest.entries)} files were added, {took:.1f} s ago"
+        else:
+            await self._milestones.durable(unit, rows, manifest.committed_at, copied)
         committed = context.known.of(volume.name, run, step)
         figures = {
             "volume": volume.name, "run": run, "step": step, "bytes": manifest.size, "seconds": round(took, 3),

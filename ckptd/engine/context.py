@@ -18,6 +18,7 @@ from ckptd.domain.errors import NotKnown, RemoteError, StateUnusable, UsageError
 from ckptd.domain.launch import Launch
 from ckptd.domain.model import EventRecord, Place, ScrubReport
 from ckptd.engine.known import KnownManifests
+from ckptd.engine.meters import Meters
 from ckptd.engine.retries import Retries
 from ckptd.engine.volume import Tier, Volume
 from ckptd.transfer.transfers import Transfers
@@ -102,6 +103,7 @@ class Context:
     """Notified after every event record."""
     scrub: ScrubReport = field(default_factory=ScrubReport)
     """How far the background check is."""
+    meters: Meters = field(default_factory=Meters)
     group: asyncio.TaskGroup | None = None
     catch_up: Callable[[], Awaitable[None]] = _at_once
     """Returns when what jobs had done when it was called is in the catalog (or that takes too long)."""
@@ -196,6 +198,7 @@ class Context:
         """Records what happened, in the log and for `ckptctl events`."""
         texts = {key: str(value) for key, value in fields.items()}
         getattr(log, level)(event, message=message, **texts)
+        self.meters.events.labels(event, level).inc()
         try:
             record = await self.catalog.events.add(self.clock(), level, event, message, texts)
         except StateUnusable as error:  # a full disk must not stop the work; the log line above stands

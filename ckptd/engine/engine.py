@@ -19,16 +19,19 @@ from ckptd.engine.doubting import Doubting
 from ckptd.engine.draining import Draining
 from ckptd.engine.flushing import Flushing
 from ckptd.engine.identity import identify
+from ckptd.engine.idleness import Idleness
 from ckptd.engine.mending import Mending
 from ckptd.engine.observer import Observer
 from ckptd.engine.opening import Opening
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing, Prefetching
+from ckptd.engine.probing import Probing
 from ckptd.engine.reaching import Reaching
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.removing import Removing
 from ckptd.engine.replacing import Replacing
 from ckptd.engine.restoring import Restoring
+from ckptd.engine.resumes import Resumes
 from ckptd.engine.scrubbing import Scrubbing
 from ckptd.engine.staging import clear_staging
 from ckptd.engine.stubs import REFRESH_S, Stubs
@@ -46,12 +49,14 @@ _BATCH = 512
 _HOUSEKEEPING_S = 1.0
 _LEFTOVERS_S = 10.0
 _STAGING_S = 60.0
+_LAG_EVERY_S = 0.5
 
 
 class Engine:
     def __init__(
-        self, context: Context, *, ahead: int, psi_file: str = PSI_FILE, scrub: ScrubPolicy | None = None
-    ) -> None:
+        self, context: Context, *, ahead: int, psi_file: str = PSI_FILE, scrub: ScrubPolicy | None = None,
+        probe_every_s: float = 0.0,
+    ) -> None:  # fmt: skip
         self.context = context
         self.actions = Actions(context)
         self.reconciler = Reconciler(context, self.actions, ahead=ahead)
@@ -60,9 +65,12 @@ class Engine:
         self.choosing = Choosing(context, self.reconciler)
         self.reaching = Reaching(context, self._recognise)
         self.tagging = Tagging(context)
+        idleness = Idleness(context, self.reconciler)
         self.scrubbing = Scrubbing(
-            context, self.reconciler, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
+            context, self.reconciler, idleness, self.choosing, self.replacing, self.mending, scrub or ScrubPolicy()
         )
+        self.probing = Probing(context, idleness, probe_every_s)
+        self.resumes = Resumes(context)
         context.known.on_refused = self._refused
         self._psi_file = psi_file
         self._shrinkage = Shrinkage()
@@ -71,9 +79,10 @@ class Engine:
         actions = self.actions
         doubting = Doubting(context, self.choosing, self.replacing, self.mending)
         prefetching = Prefetching(
-            context, self.choosing, self.reconciler, actions.hydrating, doubting, actions.moving, actions.retention
-        )
-        self.opening = Opening(context, prefetching)
+            context, self.choosing, self.reconciler, actions.hydrating, doubting, actions.moving, actions.retention,
+            self.resumes,
+        )  # fmt: skip
+        self.opening = Opening(context, prefetching, self.resumes)
         removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
         flushing = Flushing(context, self.reconciler, actions.uploading)
         self.operations = Operations(
@@ -128,6 +137,7 @@ class Engine:
         await identify(context)
         context.launches.update(await context.catalog.nodes.launches())
         await self.observed()
+        await self.actions.milestones.load()
         await self.reconciler.look()
         for volume in context.volumes.values():
             context.spawn(Companions(context, self.reconciler, volume).run(), f"other nodes of {volume.name}")
@@ -135,6 +145,8 @@ class Engine:
                 context.spawn(self._show_cold(volume), f"cold files of {volume.name}")
         context.spawn(self.reconciler.run(), "reconciler")
         context.spawn(self.scrubbing.run(), "scrub")
+        context.spawn(self.probing.run(), "probe")
+        context.spawn(self._watch_lag(), "lag of the loop")
         await self.operations.resume()
 
     async def _observe(self, name: str) -> None:
@@ -215,6 +227,13 @@ class Engine:
             with contextlib.suppress(CkptdError, OSError):
                 await self._look_at_open_files()
 
+    async def _watch_lag(self) -> None:
+        loop, lag = asyncio.get_running_loop(), self.context.meters.loop_lag
+        while True:
+            due = loop.time() + _LAG_EVERY_S
+            await asyncio.sleep(_LAG_EVERY_S)
+            lag.observe(max(0.0, loop.time() - due))
+
     async def _clear_leftovers(self, volume: Volume) -> None:
         """On its own: a remote that does not answer must keep neither the house nor another remote waiting."""
         while True:
@@ -238,6 +257,8 @@ class Engine:
         tier.factor = self._shrinkage.factor
         if tier.factor != before:
             level = "warning" if tier.factor < before else "info"
+            if tier.factor < before:
+                self.context.meters.pressure_shrinks.inc()
             message = f"memory pressure: the RAM tier may hold {tier.factor:.0%} of its budget"
             self.context.spawn(self._pressure_event(level, message), "pressure event")
             self.context.wake()

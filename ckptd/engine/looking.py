@@ -73,7 +73,9 @@ def gone(path: str) -> bool:
     return False
 
 
-def content(volume: Volume, path: str, found: Found, at: float, *, closed: bool = True) -> NewContent:
+def content(
+    volume: Volume, path: str, found: Found, at: float, *, closed: bool = True, began_at: float | None = None
+) -> NewContent:
     """What to record for a file (or the job's own link) in its place."""
     where = locate(path)
     link = found.target
@@ -88,6 +90,7 @@ def content(volume: Volume, path: str, found: Found, at: float, *, closed: bool 
         path, where.run, where.step, link, closed, size, found.attributes, at, defect, copy,
         points_to=pointed(volume.locate(path), path, size) if closed and link is None else None,
         requires=required(volume.locate(path), path, size) if closed and link is None else frozenset(),
+        began_at=began_at,
     )  # fmt: skip
 
 
@@ -97,7 +100,7 @@ def object_content(row: FileRow, found: Found, location: str, at: float) -> NewC
     defect = inspect(location, row.path, found.stamp.size)
     return NewContent(
         row.path, row.run, row.step, None, True, found.stamp.size, found.attributes, at, defect, copy, row.id,
-        pointed(location, row.path, found.stamp.size), required(location, row.path, found.stamp.size),
+        pointed(location, row.path, found.stamp.size), required(location, row.path, found.stamp.size), at,
     )  # fmt: skip
 
 

@@ -65,11 +65,14 @@ class Moving:
                 await files.drop_copy(row.id, Place.RAM)
                 if row.checksums is None:
                     await files.set_checksums(row.id, row.generation, sums)
+        self._context.meters.demotions.labels(volume.name).inc()
+        self._context.meters.demoted_bytes.labels(volume.name).inc(row.size)
 
     async def promote(self, file: int, generation: int) -> None:
         row = await self._context.catalog.files.get(file)
         if row is not None and row.generation == generation:
             await self._hydrating.file(row, Place.RAM)
+            self._context.meters.promotions.labels(row.volume).inc()
 
     async def evict(self, file: int, generation: int) -> None:
         """Drops all tier copies of a durable file. Raises Busy when somebody has it open."""
@@ -118,6 +121,9 @@ class Moving:
                 if os.path.lexists(copy.location):
                     await files.put_copy(row.id, copy)  # not if the job has written other content by now
             raise
+        if local:
+            self._context.meters.evictions.labels(volume.name).inc()
+            self._context.meters.evicted_bytes.labels(volume.name).inc(row.size)
 
     @staticmethod
     def _remove(volume: Volume, row: FileRow, copy: CopyRow, shared: bool) -> None:

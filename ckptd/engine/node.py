@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from ckptd.catalog import PinRow
 from ckptd.domain.access import Identity, Whose
 from ckptd.domain.errors import Busy, CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.history import RunAccount
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -32,14 +33,18 @@ from ckptd.engine import owning, policies, reporting
 from ckptd.engine.allowance import Allowance
 from ckptd.engine.context import Context
 from ckptd.engine.differing import difference
+from ckptd.engine.meters import Meters
+from ckptd.engine.metrics import Counts
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.previewing import Previewing
 from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.removing import refuse_tagged
+from ckptd.engine.resumes import members_of, slowest
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.unit import Unit
 from ckptd.engine.volume import Volume
+from ckptd.policy.accounting import account
 from ckptd.policy.policy import Policy
 from ckptd.tiers.holders import holders
 
@@ -48,7 +53,7 @@ class EngineNode:
     def __init__(
         self, context: Context, reconciler: Reconciler, operations: Operations, choosing: Choosing,
         *, allowance: Allowance, version: str, restarts: int, state_dir: str, stop: Callable[[bool], None],
-        upgrade: Callable[[], Awaitable[UpgradeReport]], metrics: Callable[[NodeReport], bytes],
+        upgrade: Callable[[], Awaitable[UpgradeReport]], metrics: Callable[[NodeReport, Mapping[str, Counts], Meters], bytes],
     ) -> None:  # fmt: skip
         self._context = context
         self._reconciler = reconciler
@@ -102,7 +107,17 @@ class EngineNode:
         # A run may have an '@' in its name; otherwise it is a checkpoint by step or tag: `latest run-42@best`.
         known = bool(self._reconciler.view.run(served.name, run))
         target = await self._tagging.resolve(served, CheckpointId(run) if known else CheckpointId.parse(run))
-        return await self._report(await self._choosing.restorable(served, target))
+        unit = await self._choosing.restorable(served, target)
+        self._context.meters.lookups.labels(served.name, "latest", slowest(members_of(unit))).inc()
+        return await self._report(unit)
+
+    async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
+        served, history = self._context.volume(volume), self._context.catalog.history
+        saves, resumes = await history.saves(served.name, run), await history.resumes(served.name, run)
+        if not (saves or resumes or self._reconciler.view.run(served.name, run)):
+            raise NotKnown(f"there is no run '{run}' in volume {served.name}", hint="see: ckptctl ls")
+        probe = await history.probe(served.name)
+        return account(served.name, run, self._context.node, saves, resumes, probe, mtbf_s=mtbf_s, gpus=gpus)
 
     async def whose(
         self, volume: str | None, run: str | None = None, *, afresh: bool = False
@@ -323,4 +338,5 @@ class EngineNode:
         return await self._upgrade()
 
     async def metrics(self) -> bytes:
-        return self._metrics(await self.report())
+        report, context = await self.report(), self._context
+        return self._metrics(report, await reporting.counts(context, self._reconciler.view), context.meters)

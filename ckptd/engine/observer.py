@@ -81,11 +81,13 @@ class Observer:
             case Scanned(root, paths, complete):
                 await self._scanned(root, paths, complete)
 
-    async def _settle(self, paths: Sequence[str], *, scanning: bool = False) -> None:
+    async def _settle(self, paths: Sequence[str], *, scanning: bool = False, live: bool = True) -> None:
+        """`live`: what is new was written just now, not while nobody looked."""
         if not paths:
             return
         rows = await self._files.at_paths(self._volume.name, paths)
         now = self._context.clock()
+        began_at = now if live else None
         seen = {path: looking.find(self._volume.locate(path)) async for path in _in_turns(paths)}
         objects = {path: file for path, found in seen.items() if (file := self._object(found)) is not None}
         behind = await self._files.by_ids(list(objects.values()))
@@ -96,15 +98,14 @@ class Observer:
             if found is None:
                 continue
             if (file := objects.get(path)) is not None:
-                linked = await self._linked(path, file, row, behind.get(file), named)
+                linked = await self._linked(path, file, row, behind.get(file), named, began_at)
                 new += [] if linked is None else [linked]
             elif scanning and row is not None and await self._placed_by_us(row, found):
                 continue
             elif not looking.same(row, self._volume, found, now, certain=scanning):
                 closed = not (scanning and found.target is None and has_writer(self._volume.locate(path)))
-                new.append(
-                    await _read(path, found, partial(looking.content, self._volume, path, found, now, closed=closed))
-                )
+                content = partial(looking.content, self._volume, path, found, now, closed=closed, began_at=began_at)
+                new.append(await _read(path, found, content))
                 if not closed:
                     self._launching.opened(path)
                 if row is not None:
@@ -136,7 +137,7 @@ class Observer:
         return None if found is None or found.target is None else self._volume.object_of(found.target)
 
     async def _linked(
-        self, path: str, file: int, here: FileRow | None, row: FileRow | None, named: set[int]
+        self, path: str, file: int, here: FileRow | None, row: FileRow | None, named: set[int], began_at: float | None
     ) -> NewContent | None:
         """A link to an NVMe object is at `path`: ours, or (after a rebuild or a crash, or where the job copied one) one the
         catalog does not know of: then the answer is what to record. `here` is the file at the path, `row` the one that
@@ -165,7 +166,7 @@ class Observer:
         named.add(file)
         return NewContent(
             path, where.run, where.step, None, closed, found.stamp.size, found.attributes, at, defect, copy,
-            file if free else None, requires=looking.required(location, path, found.stamp.size),
+            file if free else None, requires=looking.required(location, path, found.stamp.size), began_at=began_at,
         )  # fmt: skip
 
     async def _record_demotion(self, row: FileRow, location: str, found: looking.Found) -> None:
@@ -202,7 +203,8 @@ class Observer:
             self._context.cancel_file(row.id)
             await self._files.opened(row.id, self._context.clock())
         else:
-            new = looking.content(self._volume, path, found, self._context.clock(), closed=False)
+            now = self._context.clock()
+            new = looking.content(self._volume, path, found, now, closed=False, began_at=now)
             await self._files.settle(self._volume.name, [new])
 
     async def _touched(self, path: str) -> None:
@@ -338,7 +340,7 @@ class Observer:
             found = looking.find(self._volume.locate(path))
             if found is not None and not looking.same(rows.get(path), self._volume, found, now, certain=True):
                 changed.append(path)
-        await self._settle(changed, scanning=True)
+        await self._settle(changed, scanning=True, live=not complete)
         if complete:
             listed = set(paths)
             missing = [row for path, row in rows.items() if path not in listed and _here(row)]

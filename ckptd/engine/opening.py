@@ -15,6 +15,7 @@ from ckptd.engine.doubting import Member
 from ckptd.engine.hydrating import OnPart
 from ckptd.engine.known import UnitKey
 from ckptd.engine.prefetching import Prefetching
+from ckptd.engine.resumes import Resumes
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.tiers import swap
@@ -34,8 +35,9 @@ class _Kept(NamedTuple):
 
 
 class Opening:
-    def __init__(self, context: Context, prefetching: Prefetching) -> None:
+    def __init__(self, context: Context, prefetching: Prefetching, resumes: Resumes) -> None:
         self._context = context
+        self._resumes = resumes
         self._prefetching = prefetching
         self._pinning = asyncio.Lock()
         self._kept: dict[UnitKey, _Kept] = {}
@@ -43,6 +45,7 @@ class Opening:
 
     async def bring(self, volume: Volume, path: str, on_part: OnPart) -> int:
         """Returns 0 when the file is in its place, else the errno that `open` is to give. Never raises."""
+        began_at = self._context.clock()
         try:
             member = await self._member(volume, path)
             await self._keep(volume, path, member.size)
@@ -57,6 +60,7 @@ class Opening:
                 unlink_link(volume.root, path, stub)  # it stood for nothing
                 return errno.ENOENT
             return errno.ENOSPC if isinstance(error, NoRoom) else errno.EIO
+        await self._resumes.opened(volume.name, path, began_at, member.size)
         return 0
 
     def wants_room(self, size: int, seconds: float) -> None:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from ckptd.catalog import PinRow
 from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown, RemoteError
+from ckptd.domain.history import Resume
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import CheckpointId, path_of
 from ckptd.engine.adopting import make_directories
@@ -20,6 +21,7 @@ from ckptd.engine.mending import absent
 from ckptd.engine.moving import Moving
 from ckptd.engine.operations import Progress
 from ckptd.engine.reconciler import Reconciler
+from ckptd.engine.resumes import Resumes, members_of, slowest
 from ckptd.engine.retention import Retention
 from ckptd.engine.snapshot import used_bytes
 from ckptd.engine.unit import Unit
@@ -96,6 +98,7 @@ class Prefetching:
         doubting: Doubting,
         moving: Moving,
         retention: Retention,
+        resumes: Resumes,
     ) -> None:
         self._context = context
         self._choosing = choosing
@@ -104,6 +107,7 @@ class Prefetching:
         self._doubting = doubting
         self._moving = moving
         self._retention = retention
+        self._resumes = resumes
 
     async def prefetch(self, progress: Progress) -> None:
         """Raises NotKnown, IntegrityError, NoRoom, RemoteError."""
@@ -114,13 +118,15 @@ class Prefetching:
         pattern = arguments.get("match")
         members = [
             m
-            for m in self._members(unit)
+            for m in members_of(unit)
             if pattern is None or fnmatchcase(m.path.rpartition("/")[2], pattern) or fnmatchcase(m.path, pattern)
         ]
         if pattern is not None and not members:
-            there = ", ".join(m.path.rpartition("/")[2] for m in self._members(unit)[:3])
+            there = ", ".join(m.path.rpartition("/")[2] for m in members_of(unit)[:3])
             name = CheckpointId(unit.run, unit.step)
             raise NotKnown(f"no file of {name} matches '{pattern}'", hint=f"it has files such as {there}")
+        tier = slowest(members)
+        self._resumes.looked_up(volume.name, "prefetch", tier)
         progress.total = sum(m.size for m in members)
         missing = [m for m in members if not self._is_hot(m, to)]
         progress.before = progress.total - sum(m.size for m in missing)
@@ -132,6 +138,12 @@ class Prefetching:
         await bring_pointers(self._context, volume, unit)
         progress.result = volume.visible(path_of(unit.root) if unit.root else unit.run)
         self._context.wake()
+        if unit.step is not None:
+            now, fetched = self._context.clock(), progress.total - progress.before
+            resume = Resume(
+                volume.name, unit.run, unit.step, operation.started_at, now, progress.total, fetched, tier, "prefetch"
+            )
+            await self._resumes.prefetched(resume)
 
     @contextlib.asynccontextmanager
     async def _wanted(self, volume: Volume, unit: Unit, to: Place, ttl: float, uid: int | None) -> AsyncIterator[None]:
@@ -150,10 +162,6 @@ class Prefetching:
             for pin in before:
                 await wishes.pin(pin)
             raise
-
-    @staticmethod
-    def _members(unit: Unit) -> list[Member]:
-        return [*(row for row in unit.rows if row.closed), *unit.cold.values()]
 
     @staticmethod
     def _is_hot(member: Member, to: Place) -> bool:

@@ -150,6 +150,7 @@ class Reaching:
             await context.catalog.files.drop_remote(volume.name)
             await context.catalog.manifests.forget_leftovers(volume.name)
             await context.catalog.tags.another_remote(volume.name)
+            await context.catalog.history.another_remote(volume.name)
             known = await context.known.delete_all(volume.name)
             await context.event(
                 "warning",

@@ -219,6 +219,7 @@ class Reconciler:
             context.changed.notify_all()
         await self._fullness.look(seen)
         await owning.tell_foreign(context, seen)
+        await self._actions.milestones.look(self.view.by_name)
         await self._tell_health()
 
     async def _tell_health(self) -> None:
@@ -353,6 +354,12 @@ class Reconciler:
 
         task.add_done_callback(ended)
 
+    def _count_failure(self, keys: tuple[object, ...]) -> None:
+        """Of uploads, whose keys are file ids; what else the remote refuses shows in its health."""
+        for key in keys:
+            if isinstance(key, int) and (row := self._context.catalog.files.kept(key)) is not None:
+                self._context.meters.upload_failures.labels(row.volume).inc()
+
     async def _guarded(self, keys: tuple[object, ...], work: Work) -> None:
         """Runs an action; a failure is remembered and tried again later, it never ends the engine."""
         retries, now, what = self._context.retries, self._context.clock, keys[0]
@@ -367,6 +374,7 @@ class Reconciler:
         except (SourceChanged, Busy):
             failed(first_s=0.2, longest_s=_BUSY_S)
         except RemoteError as error:
+            self._count_failure(keys)
             log.warning("remote.failed", work=str(what), error=error.message, again_in_s=round(failed() - now(), 1))
         except CkptdError as error:
             failed()

@@ -74,6 +74,8 @@ class Removing:
                 names = [name.removeprefix("tag:") for name in unit.protected if name.startswith("tag:")]
                 await self._tagging.delete(volume, unit.run, names)
             progress.add(unit.bytes)
+        if CheckpointId.parse(operation.target).step is None:
+            await self._context.catalog.history.forget_run(volume.name, CheckpointId.parse(operation.target).run)
         where = "everywhere" if far else "from this node (what the remote has stays: --remote)"
         progress.result = f"{operation.target}: removed {where}"
         await self._context.event(

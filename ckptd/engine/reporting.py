@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from ckptd.catalog import PinRow
@@ -21,6 +21,7 @@ from ckptd.domain.model import (
 from ckptd.domain.names import path_of
 from ckptd.engine import protecting
 from ckptd.engine.context import Context
+from ckptd.engine.metrics import Counts
 from ckptd.engine.reconciler import View
 from ckptd.engine.snapshot import used_bytes
 from ckptd.engine.unit import Unit, skipped
@@ -147,6 +148,21 @@ def volumes(context: Context, view: View) -> tuple[VolumeReport, ...]:
             )
         )
     return tuple(reports)
+
+
+async def counts(context: Context, view: View) -> dict[str, Counts]:
+    """By volume, for the metrics."""
+    pins, now = await context.catalog.wishes.pins(), context.clock()
+    found = {}
+    for name, volume in context.volumes.items():
+        units = [unit for unit in view.units if unit.volume == name]
+        found[name] = Counts(
+            exposure(view, now, units),
+            Counter(unit.state for unit in units if unit.step is not None),
+            sum(pin.volume == name for pin in pins),
+            context.transfers.tally(volume.remote.name),
+        )
+    return found
 
 
 async def node(

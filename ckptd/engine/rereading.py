@@ -13,12 +13,12 @@ from typing import Any
 
 from ckptd.catalog import FileRow
 from ckptd.domain.errors import CkptdError, IntegrityError, SourceChanged
-from ckptd.domain.model import CheckpointState, Checksums, Place
+from ckptd.domain.model import Checksums, Place
 from ckptd.domain.names import key_of
 from ckptd.engine.context import Context
+from ckptd.engine.idleness import Idleness
 from ckptd.engine.mending import Mending, Suspect, absent
 from ckptd.engine.operations import Progress
-from ckptd.engine.reconciler import Reconciler
 from ckptd.engine.replacing import Replacing
 from ckptd.policy.scrub import Check, Item, Portion, ScrubPolicy, Spot
 from ckptd.transfer.side_by_side import side_by_side
@@ -34,10 +34,10 @@ _SAVED_TOGETHER = 256
 
 class Rereading:
     def __init__(
-        self, context: Context, reconciler: Reconciler, replacing: Replacing, mending: Mending, policy: ScrubPolicy
+        self, context: Context, idleness: Idleness, replacing: Replacing, mending: Mending, policy: ScrubPolicy
     ) -> None:
         self._context = context
-        self._reconciler = reconciler
+        self._idleness = idleness
         self._replacing = replacing
         self._mending = mending
         self._policy = policy
@@ -154,7 +154,7 @@ class Rereading:
         """Returns when `size` bytes may be read: nobody else works, and what was read before has been paid for."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
-                while self._others_work():
+                while self._idleness.busy():
                     async with self._context.changed:
                         await self._context.changed.wait()
         rate = self._policy.remote_bandwidth if far else self._policy.bandwidth
@@ -164,19 +164,6 @@ class Rereading:
             self._free_at[far] = max(self._free_at[far], now) + size / rate
             if wait > 0:
                 await asyncio.sleep(wait)
-
-    def _others_work(self) -> bool:
-        context = self._context
-        if any(work.uploading or work.moving_to is not None for work in context.files.values()):
-            return True
-        if context.transfers.report().queued_bytes:
-            return True
-        writing = (
-            unit
-            for unit in self._reconciler.view.units
-            if unit.state is CheckpointState.WRITING and unit.step is not None
-        )
-        return any(not row.closed for unit in writing for row in unit.rows)
 
     async def _good(self, item: Item) -> None:
         scrub = self._context.scrub

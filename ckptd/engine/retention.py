@@ -56,6 +56,7 @@ class Retention:
         rows = await context.catalog.files.of_unit(volume, run, step)
         await self._drop_links([row for row in rows if row.link is not None])
         await self.remove_remote(volume, run, step)
+        context.meters.prunes.labels(volume).inc()
         await self._context.event(
             "info",
             "checkpoint.pruned",

@@ -17,6 +17,7 @@ from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, RemoteErro
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import CheckpointId, key_of
 from ckptd.engine.context import Context
+from ckptd.engine.idleness import Idleness
 from ckptd.engine.mending import Mending
 from ckptd.engine.operations import Progress
 from ckptd.engine.prefetching import Choosing
@@ -42,6 +43,7 @@ class Scrubbing:
         self,
         context: Context,
         reconciler: Reconciler,
+        idleness: Idleness,
         choosing: Choosing,
         replacing: Replacing,
         mending: Mending,
@@ -51,7 +53,7 @@ class Scrubbing:
         self._reconciler = reconciler
         self._choosing = choosing
         self._mending = mending
-        self._rereading = Rereading(context, reconciler, replacing, mending, policy)
+        self._rereading = Rereading(context, idleness, replacing, mending, policy)
         self._policy = policy
         self._tried: dict[tuple[str, str, int], tuple[tuple[str, ...], float]] = {}
         """Checkpoints in quarantine that could not be mended: what their bad objects looked like, and when that was."""

@@ -21,17 +21,20 @@ _ASKED_S = 5.0
 
 class Served:
     """`bring` gets the path of each cold file that a job opens, once while it is waited for, and gives an errno or 0. `wants`
-    gets the bytes that a writer waits for, and for how many seconds it will.
+    gets the bytes that a writer waits for, and for how many seconds it will. `replaced` is called when another server is there.
     """
 
     def __init__(
         self, socket_path: str, bring: Callable[[str, OnPart], Awaitable[int]], told: Callable[[Serving], None],
-        wants: Callable[[int, float], None],
+        wants: Callable[[int, float], None], replaced: Callable[[], None],
     ) -> None:  # fmt: skip
         self._path = socket_path
         self._bring = bring
         self._told = told
         self._wants = wants
+        self._replaced = replaced
+        self._met = False
+        """A server was there: the next one takes its place."""
         self._connection: socket.socket | None = None
         self._bringing: set[str] = set()
 
@@ -49,6 +52,9 @@ class Served:
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         ) as connection:
             await loop.sock_connect(connection, self._path)
+            if self._met:
+                self._replaced()
+            self._met = True
             self._connection = connection
             asking = group.create_task(self._ask(connection))
             try:

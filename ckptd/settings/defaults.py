@@ -27,6 +27,7 @@ def base(state: str, uid: int, environ: Mapping[str, str]) -> dict[str, Any]:
         "transfer": {},
         "scrub": {},
         "access": {},
+        "probe": {},
         "volumes": [],
     }
 

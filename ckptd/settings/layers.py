@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckptd.settings.document import Document, KeyPath
-from ckptd.settings.models import AccessSettings, NodeSettings, ScrubSettings, TierSettings, TransferSettings
+from ckptd.settings.models import (
+    AccessSettings,
+    NodeSettings,
+    ProbeSettings,
+    ScrubSettings,
+    TierSettings,
+    TransferSettings,
+)
 
 PATH_KEYS = frozenset({("node", "state_dir"), ("node", "socket"), ("tiers", "ram", "path"), ("tiers", "nvme", "path")})
 """Made absolute: against the file's own directory, or the current one for variables and flags."""
@@ -64,6 +71,7 @@ def variables() -> dict[str, KeyPath]:
         (("transfer",), TransferSettings.model_fields),
         (("scrub",), ScrubSettings.model_fields),
         (("access",), AccessSettings.model_fields),
+        (("probe",), ProbeSettings.model_fields),
     ]
     keys: list[KeyPath] = [(*section, name) for section, names in sections for name in names]
     found = {"CKPTD_" + "_".join(str(part) for part in key).upper(): key for key in keys}
@@ -84,7 +92,7 @@ def of_environ(environ: Mapping[str, str]) -> Layer:
         if variable in known and environ[variable]:
             values[known[variable]] = _typed(known[variable], environ[variable])
             origins[known[variable]] = variable
-        elif re.match(r"CKPTD_(NODE|TIERS|TRANSFER|SCRUB|ACCESS)_", variable) and variable not in known:
+        elif re.match(r"CKPTD_(NODE|TIERS|TRANSFER|SCRUB|ACCESS|PROBE)_", variable) and variable not in known:
             problems.append(f"{variable}: no such setting{did_you_mean(variable, known)}")
     return Layer(values, origins, tuple(problems))
 

@@ -191,6 +191,17 @@ class ScrubSettings(_Section):
         return ScrubPolicy(self.every, self.bandwidth, self.remote_bandwidth)
 
 
+class ProbeSettings(_Section):
+    """`[probe]`"""
+
+    every: Seconds = Field(
+        default=86400.0,
+        description="How often, at most, 64 MiB are written to each remote, read back and deleted, to measure what it does by "
+        "itself: what `ckptctl report` compares with. Only while the node is idle, and only if something was saved since. "
+        "`0`: never.",
+    )
+
+
 class PolicySettings(_Section):
     """`[volumes.policy]`; the same keys as `ckptctl policy set`."""
 
@@ -271,6 +282,7 @@ class Settings(_Section):
     transfer: TransferSettings
     scrub: ScrubSettings = ScrubSettings()
     access: AccessSettings = AccessSettings()
+    probe: ProbeSettings = ProbeSettings()
     volumes: Annotated[list[VolumeSettings], Field(min_length=1)]
     layouts: list[LayoutSettings] = Field(default_factory=list)
     """The first that fits a path counts; all come before the built-in ones."""

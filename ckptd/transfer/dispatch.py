@@ -18,6 +18,7 @@ from ckptd.transfer.backoff import Backoff
 from ckptd.transfer.calls import Call
 from ckptd.transfer.health import HealthBook
 from ckptd.transfer.pool import MoverPool
+from ckptd.transfer.progress import Tallies
 from ckptd.transfer.refusal import CHECKSUM, Refusal, Refused
 from ckptd.transfer.slots import Slots
 
@@ -46,6 +47,7 @@ class Dispatcher:
         slots: Slots,
         health: HealthBook,
         backoff: Backoff,
+        tallies: Tallies,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
@@ -54,6 +56,7 @@ class Dispatcher:
         self._slots = slots
         self._health = health
         self._backoff = backoff
+        self._tallies = tallies
         self._sleep = sleep
         self._chance = chance
 
@@ -83,6 +86,7 @@ class Dispatcher:
                 final = self._is_final(refused.refusal, failures, tries)
                 if remote is not None:
                     self._health.failed(remote, refused.refusal, given_up=final)
+                    self._count(remote, final=final)
                 if final:
                     raise
                 wait = self._backoff.wait(failures, self._chance(), refused.refusal.retry_after)
@@ -93,6 +97,13 @@ class Dispatcher:
                 if remote is not None:
                     self._health.answered(remote)
                 return answer
+
+    def _count(self, remote: str, *, final: bool) -> None:
+        """A refusal that only says something about one object is an answer, not a failure."""
+        if not final:
+            self._tallies[remote].retries += 1
+        elif not self._health.get(remote).ok:
+            self._tallies[remote].failures += 1
 
     def _slot(self, turn: Turn | None) -> AbstractAsyncContextManager[None]:
         return self._slots.held(turn.priority, turn.ticket, turn.party) if turn else nullcontext()

@@ -11,7 +11,7 @@ from ckptd.domain.model import Checksums, PartDone, Unfinished
 from ckptd.transfer import calls
 from ckptd.transfer.dispatch import Dispatcher, Turn
 from ckptd.transfer.journal import Journal
-from ckptd.transfer.progress import Progress
+from ckptd.transfer.progress import Progress, Tallies
 from ckptd.transfer.refusal import CHECKSUM, Refusal, Refused
 from ckptd.transfer.side_by_side import side_by_side
 from ckptd.transfer.split import Part, parts_of
@@ -35,10 +35,11 @@ class DownloadJob:
 
 
 class Downloads:
-    def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int, tallies: Tallies) -> None:
         self._ask = dispatcher.ask
         self._journal = journal
         self._width = width
+        self._tallies = tallies
 
     async def run(self, job: DownloadJob, staged: str, journal_key: str) -> None:
         """What can be gone on with later (store unreachable, cancelled) stays in `staged`; what cannot is removed."""
@@ -73,6 +74,7 @@ class Downloads:
         if crc != sums.whole:
             raise Refused(Refusal(CHECKSUM, "the checksum of its only part is not that of the whole"))
         await self._ask_for(job, calls.ReadWhole(job.remote, job.key, staged, sums.size, crc))
+        self._tallies[job.remote.name].received += sums.size
 
     async def _in_parts(self, job: DownloadJob, staged: str, journal_key: str) -> None:
         sums = job.checksums
@@ -87,6 +89,7 @@ class Downloads:
             crc = job.crc_of(part)
             call = calls.ReadPart(job.remote, job.key, staged, part.number, part.offset, part.length, crc)
             await self._ask_for(job, call)
+            self._tallies[job.remote.name].received += part.length
             job.on_part(part.offset, part.length)
             await self._journal.part_done(journal_key, PartDone(part.number, part.length, "", crc))
 

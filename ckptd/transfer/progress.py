@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -16,13 +18,23 @@ class Queue:
         self.bytes = 0
 
 
+@dataclass(slots=True)
 class Tally:
-    """Bytes of files that the stores have confirmed since this process started."""
+    """What one remote did since this process started. Bytes are those of files, each confirmed."""
 
-    def __init__(self) -> None:
-        self.sent = 0
-        self.copied = 0
-        """Inside the store, instead of being sent."""
+    sent: int = 0
+    copied: int = 0
+    """Inside the store, instead of being sent."""
+    received: int = 0
+    """Into a tier: what is only read to be checked does not count."""
+    retries: int = 0
+    """Requests that failed and were made again."""
+    failures: int = 0
+    """Requests that were given up because the remote does not answer, or may not be used."""
+
+
+Tallies = defaultdict[str, Tally]
+"""By the remote's name."""
 
 
 class Progress:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +26,7 @@ from ckptd.transfer.downloads import DownloadJob, Downloads
 from ckptd.transfer.health import Health, HealthBook
 from ckptd.transfer.journal import Journal
 from ckptd.transfer.pool import MoverPool
-from ckptd.transfer.progress import Progress, Queue, Tally
+from ckptd.transfer.progress import Progress, Queue, Tallies, Tally
 from ckptd.transfer.rates import Rate
 from ckptd.transfer.refusal import BUCKET_MISSING, CORRUPT, MOVER_DIED, PRECONDITION, Refusal, Refused, spoken
 from ckptd.transfer.reuse import CopyBook, Offer, Reusable
@@ -33,7 +35,7 @@ from ckptd.transfer.slots import Slots
 from ckptd.transfer.split import Part, part_size_for, stretches
 from ckptd.transfer.uploads import Uploaded, UploadJob, Uploads
 
-__all__ = ["Health", "ObjectStat", "Remote", "Reusable", "Small", "Transfers", "Uploaded"]
+__all__ = ["Health", "ObjectStat", "Remote", "Reusable", "Small", "Tally", "Transfers", "Uploaded"]
 
 DOWNLOAD_PRIORITY = 100
 """Somebody waits for a prefetch; larger goes first."""
@@ -78,13 +80,13 @@ class Transfers:
         self._slots = Slots(parallel)
         self._local = Slots(LOCAL_CALLS)
         self._book = HealthBook()
-        dispatcher = Dispatcher(self._pool, self._slots, self._book, backoff or Backoff(), sleep=sleep)
+        self._tallies = Tallies(Tally)
+        dispatcher = Dispatcher(self._pool, self._slots, self._book, backoff or Backoff(), self._tallies, sleep=sleep)
         self._ask = dispatcher.ask
-        self._tally = Tally()
         self._reuse = reuse
         self._copies = CopyBook()
-        self._uploads = Uploads(dispatcher, journal, parallel, self._tally)
-        self._downloads = Downloads(dispatcher, journal, parallel)
+        self._uploads = Uploads(dispatcher, journal, parallel, self._tallies)
+        self._downloads = Downloads(dispatcher, journal, parallel, self._tallies)
         self._features: dict[Remote, Features] = {}
         self._up = Rate()
         self._down = Rate()
@@ -125,13 +127,18 @@ class Transfers:
                 # Its health is not told: that it can be read does not say that it can be written.
                 found = await self._ask(calls.Head(remote, key), tries=1)
             except Refused as refused:
-                self._book.failed(remote.name, refused.refusal, given_up=True)
+                self._gave_up(remote, refused.refusal)
                 raise
             if found.stat is None:
                 hint = f"mount its file system; if it was emptied on purpose, put '{key}' back"
                 refusal = Refusal(BUCKET_MISSING, f"'{key}' is not in it any more: it is not the one it was", hint)
-                self._book.failed(remote.name, refusal, given_up=True)
+                self._gave_up(remote, refusal)
                 raise Refused(refusal)
+
+    def _gave_up(self, remote: Remote, refusal: Refusal) -> None:
+        self._book.failed(remote.name, refusal, given_up=True)
+        if not self._book.get(remote.name).ok:
+            self._tallies[remote.name].failures += 1
 
     async def upload(
         self,
@@ -174,12 +181,13 @@ class Transfers:
             turn = Turn(0, self._slots.ticket(), _party(remote, owner))
             call = calls.PutSeveral(remote, tuple(files))
             answer = await self._ask(call, turn=turn, on_bytes=progress.moved, tries=1)
-        return [self._sent(features, each.stamp.size, one) for each, one in zip(files, answer.stored, strict=True)]
+        stored = zip(files, answer.stored, strict=True)
+        return [self._sent(remote, features, each.stamp.size, one) for each, one in stored]
 
-    def _sent(self, features: Features, size: int, stored: calls.Stored | None) -> Uploaded | None:
+    def _sent(self, remote: Remote, features: Features, size: int, stored: calls.Stored | None) -> Uploaded | None:
         if stored is None:
             return None
-        self._tally.sent += size
+        self._tallies[remote.name].sent += size
         part_size = part_size_for(
             size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
         )
@@ -284,6 +292,21 @@ class Transfers:
                             os.unlink(target)
                 return await self._ask(call, on_bytes=on_bytes, tries=1)
 
+    async def measure(self, remote: Remote, key: str, path: str, stamp: Stamp) -> tuple[float, float]:
+        """Writes one object and reads it back, each in one request of one stream: the seconds of both.
+
+        One try, which says nothing about the remote's health: nobody waits for it. The object
+        stays in the store. Raises SourceChanged, IntegrityError, RemoteError.
+        """
+        turn = Turn(VERIFY_PRIORITY, self._slots.ticket(), remote.name)
+        with spoken(_object(remote, key)):
+            begun = time.monotonic()
+            stored = await self._ask(calls.PutWhole(remote, key, path, stamp), turn=turn, tries=1)
+            written = time.monotonic()
+            call = calls.CheckPart(remote, key, 1, 0, stamp.size, stored.crc64nvme)
+            await self._ask(call, turn=turn, tries=1)
+            return written - begun, time.monotonic() - written
+
     async def get(self, remote: Remote, key: str) -> bytes | None:
         with spoken(_object(remote, key)):
             answer = await self._ask(calls.Get(remote, key), remote=remote.name)
@@ -332,9 +355,15 @@ class Transfers:
             await self._uploads.abandon(remote, journal_key)
 
     def report(self) -> TransferReport:
+        tallies = self._tallies.values()
         return TransferReport(
-            self._up.per_second(), self._down.per_second(), self._queue.bytes, self._tally.sent, self._tally.copied
-        )
+            self._up.per_second(), self._down.per_second(), self._queue.bytes,
+            sum(tally.sent for tally in tallies), sum(tally.copied for tally in tallies),
+        )  # fmt: skip
+
+    def tally(self, remote_name: str) -> Tally:
+        """Of this moment."""
+        return replace(self._tallies[remote_name])
 
     def health(self, remote_name: str) -> Health:
         return self._book.get(remote_name)

@@ -14,7 +14,7 @@ from ckptd.domain.model import Checksums, PartDone, Stamp, Unfinished
 from ckptd.transfer import calls
 from ckptd.transfer.dispatch import Dispatcher, Turn
 from ckptd.transfer.journal import Journal
-from ckptd.transfer.progress import Progress, Tally
+from ckptd.transfer.progress import Progress, Tallies
 from ckptd.transfer.refusal import CHECKSUM, SOURCE_CHANGED, UPLOAD_GONE, Refusal, Refused
 from ckptd.transfer.reuse import Offer
 from ckptd.transfer.side_by_side import side_by_side
@@ -59,11 +59,11 @@ def key_of_unfinished(unfinished: Unfinished) -> str:
 
 
 class Uploads:
-    def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int, tally: Tally) -> None:
+    def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int, tallies: Tallies) -> None:
         self._ask = dispatcher.ask
         self._journal = journal
         self._width = width
-        self._tally = tally
+        self._tallies = tallies
 
     async def run(self, job: UploadJob) -> Uploaded:
         uploaded = await (self._whole(job) if job.stamp.size <= job.part_size else self._by_parts(job))
@@ -115,12 +115,13 @@ class Uploads:
         return Uploaded(stored.etag, Checksums(size, job.part_size, parts, stored.crc64nvme), job.offer.copied)
 
     def _note(self, job: UploadJob, count: int, *, copied: bool, trouble: Refusal | None) -> None:
+        tally = self._tallies[job.remote.name]
         if copied:
-            self._tally.copied += count
+            tally.copied += count
             job.offer.took(count)
             job.progress.known(count)
             return
-        self._tally.sent += count
+        tally.sent += count
         if trouble is not None:
             _log.info(
                 "upload.not_copied", remote=job.remote.name, key=job.key, code=trouble.code, error=trouble.message

@@ -20,6 +20,7 @@ from ckptd.api import server
 from ckptd.api.peers import Authorise, peer_of
 from ckptd.domain.access import Identity, Owned, Whose
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.history import Probe, Resume, RunAccount, Save
 from ckptd.domain.model import (
     RESTORABLE,
     CheckpointPreview,
@@ -34,6 +35,7 @@ from ckptd.domain.model import (
     Operation,
     OperationKind,
     OperationState,
+    Place,
     PolicyPreview,
     PolicyRow,
     RunPreview,
@@ -46,6 +48,7 @@ from ckptd.domain.model import (
     VolumeReport,
 )
 from ckptd.domain.names import CheckpointId
+from ckptd.policy.accounting import account
 
 NOON = 1_795_341_600.0  # 2026-11-22T10:00:00Z
 MIB = 1024 * 1024
@@ -98,6 +101,14 @@ class ScriptedNode:
         self.owners = {run: Owned(os.geteuid(), os.getegid(), 0o755) for run, _ in self.held}
         """Of each run's directory."""
         self.exposure = Exposure(0, 0, None)
+        self.saves = [
+            Save("ckpt", "run-42", step, NOON + step - 2.0, NOON + step, 1024 * MIB, NOON + step + 12, 256 * MIB)
+            for step in (1000, 1100, 1200)
+        ]
+        self.resumes = [
+            Resume("ckpt", "run-42", 1200, NOON, NOON + 4.0, 1024 * MIB, 1024 * MIB, Place.REMOTE, "prefetch")
+        ]
+        self.probe: Probe | None = Probe("ckpt", NOON - 3600, 64 * MIB, 0.64, 0.32)
         self.hold = False
         self.refusals: dict[str, CkptdError] = {}
         self.ends_with: tuple[OperationState, str | None, str | None] = (OperationState.DONE, None, None)
@@ -216,6 +227,11 @@ class ScriptedNode:
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
         self._volume(volume)
         return self._one(CheckpointId(run))
+
+    async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
+        self._volume(volume)
+        self._of(run)
+        return account("ckpt", run, "gpu-017", self.saves, self.resumes, self.probe, mtbf_s=mtbf_s, gpus=gpus)
 
     async def start(
         self, kind: OperationKind, volume: str | None, target: CheckpointId | None, arguments: Mapping[str, str],

@@ -45,6 +45,7 @@ def content(path: str, size: int, number: int, *, copied: bool, link: bool, id_:
         copy,
         id_,
         requires=frozenset({"a", "\u00fc b"}) if number % 3 == 0 else frozenset(),
+        began_at=None if number % 4 == 0 else number - 0.5,
     )
 
 
@@ -121,12 +122,14 @@ class FilesMachine(RuleBasedStateMachine):
     @staticmethod
     def settled(volume: str, new: NewContent, old: FileRow | None, id_: int) -> FileRow:
         generation = 1 if old is None else old.generation + 1
+        anew = old is None or (old.closed and (not new.closed or new.changed_at - old.changed_at > 0.25))
         copies = {} if old is None else dict(old.copies)
         if new.copy is not None:
             copies[new.copy.place] = replace(new.copy, generation=generation)
         return FileRow(
             id_, volume, new.path, new.run, new.step, new.link, generation, new.closed, new.size, new.attributes,
             new.changed_at, new.defect, None, copies, requires=new.requires,
+            began_at=new.began_at if anew else old.began_at,
         )  # fmt: skip
 
     def any_row(self, data: st.DataObject) -> FileRow:
@@ -181,7 +184,8 @@ class FilesMachine(RuleBasedStateMachine):
             await self.catalog.files.grew([(99, row.id)])
             await self.catalog.files.set_attributes(row.id, Attributes(0o644, 1, 2, 3))
             self.model[row.id] = replace(
-                row, closed=False, changed_at=77.0, size=99, attributes=Attributes(0o644, 1, 2, 3),
+                row, closed=False, changed_at=77.0, began_at=77.0 if row.closed else row.began_at, size=99,
+                attributes=Attributes(0o644, 1, 2, 3),
                 checksums=None if row.checksums is None else replace(row.checksums, size=99),
             )  # fmt: skip
 

@@ -13,7 +13,8 @@ from ckptctl.app import COMMANDS
 from ckptd.api.routes import ROUTES
 from ckptd.domain import model
 from ckptd.domain.errors import BY_CODE
-from ckptd.engine.metrics import render
+from ckptd.engine.meters import Meters
+from ckptd.engine.metrics import Counts, render
 from ckptd.settings import models
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +23,9 @@ ALL = "\n".join(PAGES.values())
 
 SECTIONS = {
     "node": models.NodeSettings, "tiers.ram": models.TierSettings, "transfer": models.TransferSettings,
-    "scrub": models.ScrubSettings, "access": models.AccessSettings, "volumes": models.VolumeSettings,
-    "volumes.policy": models.PolicySettings, "layouts": models.LayoutSettings,
+    "scrub": models.ScrubSettings, "probe": models.ProbeSettings, "access": models.AccessSettings,
+    "volumes": models.VolumeSettings, "volumes.policy": models.PolicySettings,
+    "layouts": models.LayoutSettings,
 }  # fmt: skip
 
 
@@ -77,7 +79,8 @@ def test_every_endpoint_is_described(route: object) -> None:
 
 
 def test_every_metric_is_described_and_every_described_one_exists() -> None:
-    exported = set(re.findall(r"^# TYPE (\w+) ", render(_report()).decode(), re.MULTILINE))
+    text = render(_report(), {"v": Counts()}, Meters(["v"])).decode()
+    exported = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     described = set(re.findall(r"`(ckptd_\w+)`", PAGES["metrics.md"]))
     assert exported == described
 
