@@ -89,8 +89,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._flush_first = False
         self._evict = False
-        self._served: list[Served] = []
-        """Of each mount."""
+        self._served: dict[str, Served] = {}
+        """Of each mount, by the volume's name."""
         self.ready = False
         """It has said so: its ready pipe is closed, and the descriptor's number may be another file's."""
 
@@ -145,6 +145,7 @@ class Worker:
             ahead=2 * transfer.parallel * transfer.part_size,
             psi_file=psi_file,
             scrub=self._orders.settings.scrub.to_policy(),
+            fsync_timeout_s=transfer.fsync_timeout,
         )
         left = Exposure(0, 0, None)
         try:
@@ -199,23 +200,29 @@ class Worker:
                 if volume.front.is_mount:
                     self._serve_mount(context, engine, volume)
             context.catch_up = catch_up
+            context.policies_changed = self._policies_changed
             yield
+
+    async def _policies_changed(self, volume: str) -> None:
+        if volume in self._served:
+            await self._served[volume].agree()
 
     def _serve_mount(self, context: Context, engine: Engine, volume: Volume) -> None:
         def told(serving: Serving) -> None:
             volume.serving = serving
 
         bring, wants = partial(engine.opening.bring, volume), engine.opening.wants_room
-        served = Served(volume.front.socket, bring, told, wants)
+        sync, asks = partial(engine.syncing.sync, volume), partial(engine.syncing.may_wait, volume)
+        served = Served(volume.front.socket, bring, told, wants, sync, asks)
         context.spawn(served.run(), f"mount of {volume.name}")
-        self._served.append(served)
+        self._served[volume.name] = served
 
     @contextlib.asynccontextmanager
     async def _api(self, context: Context, engine: Engine) -> AsyncIterator[None]:
         node = EngineNode(
             context, engine.reconciler, engine.operations, engine.choosing,
             version=__version__, restarts=self._orders.restarts, state_dir=self._orders.settings.node.state_dir,
-            stop=self._stop, upgrade=partial(successor.upgrade, context, self._served), metrics=render,
+            stop=self._stop, upgrade=partial(successor.upgrade, context, list(self._served.values())), metrics=render,
         )  # fmt: skip
         listening = socket.socket(fileno=self._orders.socket_fd)
         async with contextlib.AsyncExitStack() as stack:
@@ -226,6 +233,7 @@ class Worker:
             yield
 
     async def _announce(self, context: Context) -> None:
+        await asyncio.gather(*(served.agree() for served in self._served.values()))
         gc.freeze()  # what was made so far stays: collections need not look at it again
         gc.enable()
         self._orders.say({"ok": True})

@@ -359,6 +359,12 @@ class Files:
                 await self._db.write(_PUT_COPY, _copy_values(file, copy))
             return bool(current)
 
+    async def put_object(self, file: int, key: str, etag: str) -> None:
+        """An object of content that is still being written: a copy of no generation, there to be deleted with the file."""
+        async with self._db.transaction():
+            self._stale_ids.add(file)
+            await self._db.write_many(_PUT_COPY, [_copy_values(file, CopyRow(Place.REMOTE, 0, key, etag=etag))])
+
     async def drop_remote(self, volume: str) -> None:
         """The volume has another remote now: nothing of it is durable there."""
         ids = [row.id for row in await self.all(volume)]

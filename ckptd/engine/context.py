@@ -20,6 +20,7 @@ from ckptd.domain.model import EventRecord, Place, ScrubReport
 from ckptd.engine.known import KnownManifests
 from ckptd.engine.retries import Retries
 from ckptd.engine.volume import Tier, Volume
+from ckptd.manifest import ManifestEntry
 from ckptd.transfer.transfers import Transfers
 
 log = structlog.get_logger()
@@ -44,6 +45,10 @@ class Running:
 
 
 async def _at_once() -> None: ...
+
+
+async def _as_before(volume: str) -> None:
+    del volume
 
 
 def _ignore(volume: str, change: Change) -> None:
@@ -97,6 +102,11 @@ class Context:
     group: asyncio.TaskGroup | None = None
     catch_up: Callable[[], Awaitable[None]] = _at_once
     """Returns when what jobs had done when it was called is in the catalog (or that takes too long)."""
+
+    policies_changed: Callable[[str], Awaitable[None]] = _as_before
+    """Told of a volume whose policies were set anew, before that is called done."""
+    synced: dict[int, ManifestEntry] = field(default_factory=dict)
+    """What was sent of files that were open, by id. See `syncing`."""
 
     look_again: Callable[[str, Change], object] = _ignore
     """Handles a change of a volume that its front did not tell, or not yet."""

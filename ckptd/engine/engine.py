@@ -31,6 +31,7 @@ from ckptd.engine.restoring import Restoring
 from ckptd.engine.scrubbing import Scrubbing
 from ckptd.engine.staging import clear_staging
 from ckptd.engine.stubs import REFRESH_S, Stubs
+from ckptd.engine.syncing import Syncing
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.verifying import Verifying
 from ckptd.engine.volume import Volume
@@ -49,7 +50,13 @@ _STAGING_S = 60.0
 
 class Engine:
     def __init__(
-        self, context: Context, *, ahead: int, psi_file: str = PSI_FILE, scrub: ScrubPolicy | None = None
+        self,
+        context: Context,
+        *,
+        ahead: int,
+        psi_file: str = PSI_FILE,
+        scrub: ScrubPolicy | None = None,
+        fsync_timeout_s: float = 600.0,
     ) -> None:
         self.context = context
         self.actions = Actions(context)
@@ -73,6 +80,7 @@ class Engine:
             context, self.choosing, self.reconciler, actions.hydrating, doubting, actions.moving, actions.retention
         )
         self.opening = Opening(context, prefetching)
+        self.syncing = Syncing(context, actions, self.reconciler, patience_s=fsync_timeout_s)
         removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
         self.operations = Operations(
             context,
@@ -127,6 +135,7 @@ class Engine:
         await self.observed()
         await self.reconciler.look()
         for volume in context.volumes.values():
+            await self.syncing.warn(volume)
             context.spawn(Companions(context, self.reconciler, volume).run(), f"other nodes of {volume.name}")
             if volume.front.is_mount:
                 context.spawn(self._show_cold(volume), f"cold files of {volume.name}")

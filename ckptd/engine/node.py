@@ -234,7 +234,9 @@ class EngineNode:
         served = self._context.volume(volume)
         for key, value in values.items():
             policies.parse(key, value)
+        policies.refuse_unheard(served, values)
         merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values))
+        await self._context.policies_changed(served.name)
         self._context.wake()
         return PolicyRow(served.name, pattern, merged)
 
@@ -245,6 +247,7 @@ class EngineNode:
         served = self._context.volume(volume)
         if not await self._context.catalog.wishes.unset_policy(served.name, pattern):
             raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
+        await self._context.policies_changed(served.name)
         self._context.wake()
 
     async def events(self, after: int, limit: int) -> list[EventRecord]:

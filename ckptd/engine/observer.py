@@ -321,6 +321,7 @@ class Observer:
         """The job deleted these files."""
         for row in gone:
             self._context.cancel_file(row.id)
+            self._context.synced.pop(row.id, None)
             await self._abandon_upload(row)
         async with self._context.catalog.transaction():
             await self._leave(gone)
