@@ -9,6 +9,7 @@ from typing import Self
 from ckptd.catalog.checks import Checks
 from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
+from ckptd.catalog.hidden import Hidden
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
 from ckptd.catalog.manifests import Manifests
@@ -28,6 +29,7 @@ class Catalog:
         self.checks = Checks(database)
         self.wishes = Wishes(database)
         self.tags = Tags(database)
+        self.hidden = Hidden(database)
         self.operations = Operations(database)
         self.events = Events(database)
         self.facts = Facts(database)

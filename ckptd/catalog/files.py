@@ -50,6 +50,8 @@ class NewContent:
     """Only for a rebuild, where an object in a tier already carries the id."""
     points_to: int | None = None
     requires: frozenset[str] = frozenset()
+    plain: bool = False
+    """As `FileRow.plain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,10 @@ class Files:
         high = os.fsencode(directory) + b"0"  # '0' follows '/'
         return await self._select("f.volume = ? AND f.path >= ? AND f.path < ?", (volume, low, high))
 
+    async def plain(self, volume: str) -> list[FileRow]:
+        """Fetched from objects that are not ours, and not written since."""
+        return await self._select("f.volume = ? AND f.plain AND f.closed", (volume,))
+
     async def of_unit(self, volume: str, run: str, step: int | None) -> list[FileRow]:
         return await self._select("f.volume = ? AND f.run = ? AND f.step IS ?", (volume, os.fsencode(run), step))
 
@@ -222,12 +228,12 @@ class Files:
         """Records new contents: the generation grows, checksums are forgotten, the copy given is the only current one."""
         found = list(found)
         sql = (
-            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?)"  # noqa: S608 - fixed text
+            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?,?)"  # noqa: S608 - fixed text
             " ON CONFLICT (volume, path) DO UPDATE SET generation = generation + 1, run = excluded.run,"
             " step = excluded.step, link = excluded.link, closed = excluded.closed, size = excluded.size,"
             " mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, mtime_ns = excluded.mtime_ns,"
             " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL,"
-            " points_to = excluded.points_to, requires = excluded.requires"
+            " points_to = excluded.points_to, requires = excluded.requires, plain = excluded.plain"
         )
         async with self._db.transaction():
             self._stale_paths.update((volume, os.fsencode(new.path)) for new in found)
@@ -251,6 +257,7 @@ class Files:
         return (
             new.id, volume, os.fsencode(new.path), os.fsencode(new.run), new.step, link, new.closed, new.size,
             a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect, new.points_to, pack_names(new.requires),
+            new.plain,
         )  # fmt: skip
 
     async def reserve_ids(self, last: int) -> None:
@@ -281,7 +288,7 @@ class Files:
         async with self._db.transaction():
             self._stale_ids.update(move.file for move in moves)
             await self._db.write_many(
-                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ?, requires = ?"
+                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ?, requires = ?, plain = 0"
                 " WHERE id = ?",
                 [
                     (

@@ -47,6 +47,8 @@ class FileRow:
     points_to: int | None = None
     requires: frozenset[str] = frozenset()
     """Names that must lie in the same directory: what an index names."""
+    plain: bool = False
+    """It was fetched from an object that no manifest describes, and that is not ours: never sent, never deleted in the remote."""
 
     def copy(self, place: Place) -> CopyRow | None:
         """The copy there, if it is of the present content."""
@@ -145,7 +147,7 @@ def unpack_names(text: str | None) -> frozenset[str]:
 
 FILE_COLUMNS = (
     "id, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect, "
-    "part_size, parts, crc, points_to, requires"
+    "part_size, parts, crc, points_to, requires, plain"
 )
 
 
@@ -156,7 +158,7 @@ _text = lru_cache(maxsize=64)(os.fsdecode)
 def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     """From a row in the order of FILE_COLUMNS."""
     (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
-     part_size, parts, crc, points_to, requires) = row  # fmt: skip
+     part_size, parts, crc, points_to, requires, plain) = row  # fmt: skip
     checksums = None
     if crc is not None:
         whole = unpack_crc(crc)
@@ -164,7 +166,7 @@ def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     return FileRow(
         id_, intern(volume), os.fsdecode(path), _text(run), step, None if link is None else os.fsdecode(link),
         generation, bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
-        points_to, unpack_names(requires),
+        points_to, unpack_names(requires), bool(plain),
     )  # fmt: skip
 
 

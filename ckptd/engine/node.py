@@ -78,6 +78,7 @@ class EngineNode:
             async with asyncio.timeout(5.0):
                 await self._context.known.refresh(volume)
                 await self._tagging.refresh(volume)
+                await self._context.list_plain(volume.name)
 
     async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
         served = self._context.volume(volume)

@@ -2,8 +2,8 @@
 
 The planner sends what is closed, and when it is best for the checkpoint. Here somebody waits: exactly what he means is sent at
 once, whatever the planner would do, ahead of other uploads. Of a file that is open no copy is recorded, because it may be written
-again the next moment: its object is only noted, to be deleted with the file. When it is closed, what was sent is compared with what
-it is then (`comparing`), and is its remote copy if that is the same; so nothing is sent twice.
+again the next moment: its object is only noted, to be deleted with the file. When it is closed, what was sent is compared with
+what it is then (`comparing`), and is its remote copy if that is the same; so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Syncing:
         """Before an object is replaced that a manifest describes. The planner would wait for the whole checkpoint with that."""
         if row.step is None:
             return
-        context, its = self._context, (volume.name, row.run, row.step)
+        its = volume.name, row.run, row.step
         await self._actions.uploading.look_up(volume, row.run, row.step)
         if not self._described(row, its, closed=closed):
             return

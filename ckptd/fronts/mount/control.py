@@ -5,7 +5,7 @@
     {"op": "fetcher"}                   -> {"ok": true}; from here on cold files are asked for here: {"fetch": path}
     {"op": "part", "path", "staged", "offset", "length"}  (no answer) checked bytes of a file that is being fetched, in `staged`
     {"op": "fetched", "path", "errno"}  (no answer) a fetch has ended; 0: the file is in its place
-    {"op": "fsync", "asks": bool}  -> {"ok": true, "fsync_asks": bool}; true: from here on each fsync is asked for where cold files
+    {"op": "fsync", "asks": bool}  -> {"ok": true, "fsync_asks": bool}; true: from here on each fsync is asked for, as cold files
                                    are: {"fsync": id, "path", "directory": bool}; {"unsync": id} where its caller was interrupted
     {"op": "synced", "id", "errno"}  (no answer) what an fsync waits for is in the remote (0), or cannot be had there
     {"op": "stop"}                      -> {"ok": true}, and the server ends; the mount stays for the next one

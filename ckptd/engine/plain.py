@@ -1,0 +1,202 @@
+"""Objects in a remote that no manifest describes: somebody has put them there with other tools, or before ckptd was used.
+
+A mounted volume shows them (`stubs`), and fetches one when it is opened (`opening`). They are files, not checkpoints: nothing of
+them is offered, committed, pruned, or deleted in the remote. What is ckptd's own business is passed over: files that lie here,
+steps of which there is or was a manifest, and objects that are about to be deleted. What looks like a checkpoint is shown when
+it is whole, as far as names and times tell: it may be one that another node is just sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from ckptd.catalog import FileRow
+from ckptd.domain.errors import CkptdError
+from ckptd.domain.model import CheckpointState, Place
+from ckptd.domain.names import key_of, path_of
+from ckptd.engine.context import Context
+from ckptd.engine.leaving import described_keys
+from ckptd.engine.moving import Moving
+from ckptd.engine.volume import Volume
+from ckptd.layouts import Member, judge, locate, names_of
+from ckptd.manifest.checks import check_key
+from ckptd.tiers.stub import Stub
+from ckptd.transfer.transfers import ObjectStat
+
+MOST_SHOWN = 50_000
+"""Each takes a kilobyte of memory in the tier, and half a one here."""
+MOST_LISTED = 500_000
+"""Objects that are looked at, with those that manifests describe: five hundred requests."""
+QUIET_S = 60.0
+"""So long nothing must have come for a checkpoint whose framework writes no last file. As `settle`, but uploads take longer."""
+_SHARE = 20
+"""A listing that takes long is made less often: it has a twentieth of the time at most."""
+_MODE = 0o644
+_OURS = ".ckptd/"
+
+
+class PlainObjects:
+    """Of one volume."""
+
+    def __init__(self, context: Context, volume: Volume, moving: Moving) -> None:
+        self._context = context
+        self._volume = volume
+        self._moving = moving
+        self._alone = asyncio.Lock()
+        self._cut = False
+        self.shown: Mapping[str, Stub] | None = None
+        """What is to be in sight, by path; None: not listed yet. Never changed, always replaced."""
+        self.gone: set[str] = set()
+        """Paths whose stubs stand for nothing any more."""
+
+    async def refresh(self) -> float:
+        """Returns seconds that are to pass before the next time. Raises RemoteError."""
+        loop = asyncio.get_running_loop()
+        async with self._alone:
+            began = loop.time()
+            self._context.require_met(self._volume.name)
+            found = await self._list()
+            await self._tell(len(found))
+            await self._publish(found, await self._follow(found))
+            self._context.wake()
+            return (loop.time() - began) * _SHARE
+
+    async def _list(self) -> dict[str, ObjectStat]:
+        here = set(await self._context.catalog.files.by_unit())
+        found: dict[str, ObjectStat] = {}
+        seen = 0
+        self._cut = False
+        async with contextlib.aclosing(self._context.transfers.pages(self._volume.remote, "")) as pages:
+            async for page in pages:
+                theirs = [stat for stat in page if not stat.key.startswith(_OURS)]
+                seen += len(theirs)
+                found.update(self._undescribed(theirs, here))
+                self._cut = seen > MOST_LISTED or len(found) > MOST_SHOWN
+                if self._cut:
+                    break
+        return self._whole(found)
+
+    def _undescribed(
+        self, stats: Sequence[ObjectStat], here: set[tuple[str, str, int | None]]
+    ) -> dict[str, ObjectStat]:
+        context, name = self._context, self._volume.name
+        possible = {path: stat for stat in stats if (path := _path(stat.key)) is not None}
+        found, loose = {}, {}
+        for path, stat in possible.items():
+            where = locate(path)
+            if where.step is None:
+                loose[path] = stat
+            elif (
+                context.known.of(name, where.run, where.step) is None
+                and (name, where.run, where.step) not in context.known.withdrawn()
+                and (name, where.run, where.step) not in here
+            ):
+                found[path] = stat
+        described = described_keys(context, self._volume, [stat.key for stat in loose.values()])
+        return found | {path: stat for path, stat in loose.items() if stat.key not in described}
+
+    def _whole(self, found: Mapping[str, ObjectStat]) -> dict[str, ObjectStat]:
+        steps: dict[tuple[str, int], list[str]] = defaultdict(list)
+        kept = {}
+        for path, stat in found.items():
+            where = locate(path)
+            if where.step is None:
+                kept[path] = stat
+            else:
+                steps[where.run, where.step].append(path)
+        before: dict[str, frozenset[str] | None] = {run: self._names_before(run) for run in {run for run, _ in steps}}
+        now = self._context.clock()
+        for (run, _), paths in steps.items():
+            members = [Member(path, True, None, found[path].modified) for path in paths]
+            said = judge(members, now=now, settle_s=QUIET_S, previous=before[run])
+            if said.state is CheckpointState.COMPLETE:
+                kept |= {path: found[path] for path in paths}
+        return kept
+
+    def _names_before(self, run: str) -> frozenset[str] | None:
+        """Of the run's newest committed checkpoint."""
+        whole = [(key[2], one) for key, one in self._context.known.units(self._volume.name, run) if one.whole]
+        if not whole:
+            return None
+        _, newest = max(whole, key=lambda pair: pair[0])
+        return names_of(Member(path, True, None, 0.0) for path in newest.entries())
+
+    async def _tell(self, count: int) -> None:
+        told = self._volume.name in self._context.cut
+        if self._cut and not told:
+            self._context.cut.add(self._volume.name)
+            await self._context.event(
+                "warning", "listing.cut", f"volume {self._volume.name} shows {count} of the objects that no manifest describes",
+                volume=self._volume.name, hint="there are too many: the rest can be had with the store's own tools",
+            )  # fmt: skip
+        elif not self._cut:
+            self._context.cut.discard(self._volume.name)
+
+    async def _follow(self, found: Mapping[str, ObjectStat]) -> set[str]:
+        """Files that were fetched, and are not what is in the remote by now: they leave, unless somebody has them open.
+
+        Returns those of which nothing is there.
+        """
+        gone: set[str] = set()
+        files = self._context.catalog.files
+        for row in await files.plain(self._volume.name):
+            stat = found.get(row.path)
+            if stat is None and self._cut:
+                continue
+            if row.local() is not None:
+                if stat is not None and _is(row, stat):
+                    continue
+                try:
+                    await self._moving.drop_local(row)
+                except CkptdError:
+                    continue
+            await files.delete_content(row.id, row.generation, closed=True)
+            if stat is None:
+                gone.add(row.path)
+        return gone
+
+    async def _publish(self, found: Mapping[str, ObjectStat], gone: set[str]) -> None:
+        catalog, name = self._context.catalog, self._volume.name
+        here = await catalog.files.at_paths(name, list(found))
+        after, leaving = "", set(self._context.deleting)
+        while left := await catalog.manifests.leftovers(name, after=after):
+            leaving.update(left)
+            after = left[-1]
+        hidden = await catalog.hidden.all(name)
+        self._volume.plain = {
+            path: stat
+            for path, stat in found.items()
+            if path not in here and stat.key not in leaving and not _hides(hidden.get(path), stat)
+        }
+        root = os.stat(self._volume.root)  # objects have no owner
+        self.shown = {
+            path: Stub(_MODE, root.st_uid, root.st_gid, stat.size, int(stat.modified * 1e9))
+            for path, stat in self._volume.plain.items()
+        }
+        self.gone |= gone
+        stale = [path for path, etag in hidden.items() if path not in found or not _hides(etag, found[path])]
+        if not self._cut:
+            await catalog.hidden.forget(name, stale)
+
+
+def _path(key: str) -> str | None:
+    """None for a key that is no file's: a name that cannot be, or one that we would spell in another way."""
+    try:
+        check_key(key)
+    except ValueError:
+        return None
+    path = path_of(key)
+    return path if key_of(path) == key else None
+
+
+def _is(row: FileRow, stat: ObjectStat) -> bool:
+    remote = row.copy(Place.REMOTE)
+    return remote is not None and stat.size == row.size and stat.etag in ("", remote.etag)
+
+
+def _hides(etag: str | None, stat: ObjectStat) -> bool:
+    return etag is not None and (not stat.etag or stat.etag == etag)
