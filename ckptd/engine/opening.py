@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ckptd.catalog import PinRow
-from ckptd.domain.errors import CkptdError, NoRoom, NotKnown
+from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown
 from ckptd.domain.model import Attributes, Place
 from ckptd.domain.names import key_of
 from ckptd.engine.context import Context
@@ -28,6 +28,9 @@ KEPT_S = 600.0
 """How long a checkpoint of which a file was opened stays hot: the next file of it is opened soon."""
 _SHARE = 2
 """Checkpoints that are kept so hold at most half of the RAM tier: who reads many must not lock himself out of the next."""
+
+
+_TRIES = 3
 
 
 class _Kept(NamedTuple):
@@ -83,6 +86,16 @@ class Opening:
 
     async def _plain(self, volume: Volume, path: str, on_part: OnPart) -> None:
         """No manifest describes it. What the store says now counts, and what was shown if that is still so."""
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._plain_as_it_is(volume, path, on_part)
+            except IntegrityError:  # somebody has replaced it meanwhile
+                if not left:
+                    raise
+            else:
+                return
+
+    async def _plain_as_it_is(self, volume: Volume, path: str, on_part: OnPart) -> None:
         stub, fetched = _stub(volume, path), await self._context.catalog.files.at(volume.name, path)
         if stub is None or not (volume.plain is None or path in volume.plain or fetched):
             raise NotKnown(f"nothing in the remote is shown as {path}", hint="see: ckptctl ls")

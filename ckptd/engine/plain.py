@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ckptd.catalog import FileRow
@@ -39,13 +38,52 @@ _MODE = 0o644
 _OURS = ".ckptd/"
 
 
+class _Listing:
+    """What no manifest describes."""
+
+    def __init__(self) -> None:
+        self.loose: dict[str, ObjectStat] = {}
+        """By path."""
+        self.steps: dict[tuple[str, int], dict[str, ObjectStat]] = {}
+        """Of what looks like checkpoints, by run and step; the last that came is the last."""
+        self._in_steps = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.loose) + self._in_steps
+
+    def add(self, run: str, step: int, path: str, stat: ObjectStat) -> None:
+        its = self.steps.pop((run, step), {})
+        its[path] = stat
+        self.steps[run, step] = its
+        self._in_steps += 1
+
+    def drop_last(self) -> None:
+        """The listing was cut short, perhaps in the middle of a checkpoint."""
+        if self.steps:
+            self.steps.popitem()
+
+    def whole(self, before: Mapping[str, frozenset[str] | None], now: float) -> dict[str, ObjectStat]:
+        """`before`: names of files of the checkpoint before, by run."""
+        found = dict(self.loose)
+        for (run, _), its in self.steps.items():
+            members = [Member(path, True, None, stat.modified) for path, stat in its.items()]
+            if judge(members, now=now, settle_s=QUIET_S, previous=before[run]).state is CheckpointState.COMPLETE:
+                found |= its
+        return found
+
+
 class PlainObjects:
     """Of one volume."""
 
-    def __init__(self, context: Context, volume: Volume, moving: Moving) -> None:
+    def __init__(
+        self, context: Context, volume: Volume, moving: Moving,
+        *, most_shown: int = MOST_SHOWN, most_listed: int = MOST_LISTED,
+    ) -> None:  # fmt: skip
         self._context = context
         self._volume = volume
         self._moving = moving
+        self._most_shown, self._most_listed = most_shown, most_listed
         self._alone = asyncio.Lock()
         self._cut = False
         self.shown: Mapping[str, Stub] | None = None
@@ -59,63 +97,48 @@ class PlainObjects:
         async with self._alone:
             began = loop.time()
             self._context.require_met(self._volume.name)
-            found = await self._list()
+            listing = await self._list()
+            before = {run: self._names_before(run) for run in {run for run, _ in listing.steps}}
+            found = await asyncio.to_thread(listing.whole, before, self._context.clock())
             await self._tell(len(found))
             await self._publish(found, await self._follow(found))
             self._context.wake()
             return (loop.time() - began) * _SHARE
 
-    async def _list(self) -> dict[str, ObjectStat]:
+    async def _list(self) -> _Listing:
         here = set(await self._context.catalog.files.by_unit())
-        found: dict[str, ObjectStat] = {}
+        listing = _Listing()
         seen = 0
         self._cut = False
         async with contextlib.aclosing(self._context.transfers.pages(self._volume.remote, "")) as pages:
             async for page in pages:
                 theirs = [stat for stat in page if not stat.key.startswith(_OURS)]
                 seen += len(theirs)
-                found.update(self._undescribed(theirs, here))
-                self._cut = seen > MOST_LISTED or len(found) > MOST_SHOWN
+                self._add(listing, theirs, here)
+                self._cut = seen > self._most_listed or listing.count > self._most_shown
                 if self._cut:
+                    listing.drop_last()
                     break
-        return self._whole(found)
+        return listing
 
-    def _undescribed(
-        self, stats: Sequence[ObjectStat], here: set[tuple[str, str, int | None]]
-    ) -> dict[str, ObjectStat]:
-        context, name = self._context, self._volume.name
-        possible = {path: stat for stat in stats if (path := _path(stat.key)) is not None}
-        found, loose = {}, {}
-        for path, stat in possible.items():
+    def _add(self, listing: _Listing, stats: Sequence[ObjectStat], here: set[tuple[str, str, int | None]]) -> None:
+        """What no manifest describes, of a page."""
+        context, name, gone = self._context, self._volume.name, self._context.known.withdrawn()
+        loose = {}
+        for stat in stats:
+            if (path := _path(stat.key)) is None:
+                continue
             where = locate(path)
             if where.step is None:
                 loose[path] = stat
             elif (
-                context.known.of(name, where.run, where.step) is None
-                and (name, where.run, where.step) not in context.known.withdrawn()
-                and (name, where.run, where.step) not in here
+                (its := (name, where.run, where.step)) not in here
+                and context.known.of(*its) is None
+                and its not in gone
             ):
-                found[path] = stat
+                listing.add(where.run, where.step, path, stat)
         described = described_keys(context, self._volume, [stat.key for stat in loose.values()])
-        return found | {path: stat for path, stat in loose.items() if stat.key not in described}
-
-    def _whole(self, found: Mapping[str, ObjectStat]) -> dict[str, ObjectStat]:
-        steps: dict[tuple[str, int], list[str]] = defaultdict(list)
-        kept = {}
-        for path, stat in found.items():
-            where = locate(path)
-            if where.step is None:
-                kept[path] = stat
-            else:
-                steps[where.run, where.step].append(path)
-        before: dict[str, frozenset[str] | None] = {run: self._names_before(run) for run in {run for run, _ in steps}}
-        now = self._context.clock()
-        for (run, _), paths in steps.items():
-            members = [Member(path, True, None, found[path].modified) for path in paths]
-            said = judge(members, now=now, settle_s=QUIET_S, previous=before[run])
-            if said.state is CheckpointState.COMPLETE:
-                kept |= {path: found[path] for path in paths}
-        return kept
+        listing.loose |= {path: stat for path, stat in loose.items() if stat.key not in described}
 
     def _names_before(self, run: str) -> frozenset[str] | None:
         """Of the run's newest committed checkpoint."""
@@ -161,6 +184,8 @@ class PlainObjects:
 
     async def _publish(self, found: Mapping[str, ObjectStat], gone: set[str]) -> None:
         catalog, name = self._context.catalog, self._volume.name
+        root = os.stat(self._volume.root)  # objects have no owner
+        stubs = await asyncio.to_thread(_stubs, found, root.st_uid, root.st_gid)
         here = await catalog.files.at_paths(name, list(found))
         after, leaving = "", set(self._context.deleting)
         while left := await catalog.manifests.leftovers(name, after=after):
@@ -172,15 +197,15 @@ class PlainObjects:
             for path, stat in found.items()
             if path not in here and stat.key not in leaving and not _hides(hidden.get(path), stat)
         }
-        root = os.stat(self._volume.root)  # objects have no owner
-        self.shown = {
-            path: Stub(_MODE, root.st_uid, root.st_gid, stat.size, int(stat.modified * 1e9))
-            for path, stat in self._volume.plain.items()
-        }
+        self.shown = {path: stub for path, stub in stubs.items() if path in self._volume.plain}
         self.gone |= gone
         stale = [path for path, etag in hidden.items() if path not in found or not _hides(etag, found[path])]
         if not self._cut:
             await catalog.hidden.forget(name, stale)
+
+
+def _stubs(found: Mapping[str, ObjectStat], uid: int, gid: int) -> dict[str, Stub]:
+    return {path: Stub(_MODE, uid, gid, stat.size, int(stat.modified * 1e9)) for path, stat in found.items()}
 
 
 def _path(key: str) -> str | None:

@@ -143,7 +143,7 @@ class Syncing:
         if running is not None and running.uploading:
             await asyncio.wait([running.task])
             return False
-        closed = _lies_there(row, content) and has_writer(content.location) is False
+        closed = _lies_there(row, content) and has_writer(content.location) is not True
         if closed and row.durable:
             return True
         async with context.claimed([row.id]):

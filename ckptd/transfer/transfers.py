@@ -214,7 +214,7 @@ class Transfers:
         """The object of that size and version, of which nobody has said a checksum, into the new file `staged`; the checksum is
         taken on the way, and compared where the store has one. Nothing stays when it fails.
 
-        Raises RemoteError (also where it is another version by now), NoRoom, IntegrityError.
+        Raises IntegrityError (also where it is another version by now), NoRoom, RemoteError.
         """
         with spoken(_object(remote, stat.key)), Progress(stat.size, _ignore, self._down, self._queue) as progress:
             features = await self._features_of(remote)

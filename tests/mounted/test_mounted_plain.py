@@ -59,7 +59,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         fill(daemon.remote / f"run-{number}")
     try:
         daemon.start()
-        daemon.until((daemon.volume / f"run-{RUNS - 1}/checkpoint-1/model.bin").exists, "what no manifest describes is shown")
+        daemon.until(
+            (daemon.volume / f"run-{RUNS - 1}/checkpoint-1/model.bin").exists, "what no manifest describes is shown"
+        )
         yield daemon
     finally:
         daemon.end()
@@ -110,10 +112,14 @@ def test_what_comes_and_goes_is_followed(run: Run) -> None:
     assert (run.folder / "new.txt").read_bytes() == b"new"
     save(run.there, {"new.txt": b"newer"})
     run.shown()
-    run.daemon.until(lambda: (run.folder / "new.txt").read_bytes() == b"newer", "another version replaces what was fetched")
+    run.daemon.until(
+        lambda: (run.folder / "new.txt").read_bytes() == b"newer", "another version replaces what was fetched"
+    )
     (run.there / "new.txt").unlink()
     (run.there / "notes.txt").unlink()
-    run.daemon.until(lambda: run.shown() == ["checkpoint-1/model.bin", "checkpoint-1/trainer_state.json"], "both are gone")
+    run.daemon.until(
+        lambda: run.shown() == ["checkpoint-1/model.bin", "checkpoint-1/trainer_state.json"], "both are gone"
+    )
 
 
 def test_what_the_job_deletes_is_hidden_here_and_stays_there(run: Run) -> None:
@@ -160,6 +166,18 @@ def test_a_checkpoint_that_is_still_being_sent_is_not_shown(run: Run) -> None:
     os.utime(run.there / "checkpoint-8/weights.dat", (OLD, OLD))
     shown = run.shown()
     assert {"checkpoint-7/model.bin", "checkpoint-8/weights.dat"} <= set(shown)
+
+
+def test_it_must_have_what_the_committed_one_before_it_has(run: Run) -> None:
+    """Where no framework's last file tells: another node that died while it sent leaves a part of one for ever."""
+    save(run.folder, {f"ckpt-20/{name}.dat": name.encode() for name in "ab"})
+    run.daemon.committed(run.name, 20)
+    save(run.there, {"ckpt-21/a.dat": b"a"})
+    os.utime(run.there / "ckpt-21/a.dat", (OLD, OLD))
+    assert not any(name.startswith("ckpt-21") for name in run.shown())
+    save(run.there, {"ckpt-21/b.dat": b"b"})
+    os.utime(run.there / "ckpt-21/b.dat", (OLD, OLD))
+    assert {"ckpt-21/a.dat", "ckpt-21/b.dat"} <= set(run.shown())
 
 
 def test_names_that_cannot_be_are_passed_over(run: Run) -> None:
