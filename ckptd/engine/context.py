@@ -107,8 +107,6 @@ class Context:
     """Told of a volume whose policies were set anew, before that is called done."""
     list_plain: Callable[[str], Awaitable[None]] = _as_before
     """Looks at once for what is in a volume's remote without a manifest, where that is shown. Raises RemoteError."""
-    cut: set[str] = field(default_factory=set)
-    """Volumes of which too much is in the remote without a manifest to show it all, as was told."""
     synced: dict[int, ManifestEntry] = field(default_factory=dict)
     """What was sent of files that were open, by id. See `syncing`."""
 

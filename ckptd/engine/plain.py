@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ckptd.catalog import FileRow
-from ckptd.domain.errors import CkptdError
+from ckptd.domain.errors import CkptdError, RemoteError
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import key_of, path_of
 from ckptd.engine.context import Context
@@ -23,6 +23,7 @@ from ckptd.engine.moving import Moving
 from ckptd.engine.volume import Volume
 from ckptd.layouts import Member, judge, locate, names_of
 from ckptd.manifest.checks import check_key
+from ckptd.manifest.format import FORMAT_KEY
 from ckptd.tiers.stub import Stub
 from ckptd.transfer.transfers import ObjectStat
 
@@ -85,7 +86,7 @@ class PlainObjects:
         self._moving = moving
         self._most_shown, self._most_listed = most_shown, most_listed
         self._alone = asyncio.Lock()
-        self._cut = False
+        self._cut = self._told = False
         self.shown: Mapping[str, Stub] | None = None
         """What is to be in sight, by path; None: not listed yet. Never changed, always replaced."""
         self.gone: set[str] = set()
@@ -108,17 +109,23 @@ class PlainObjects:
     async def _list(self) -> _Listing:
         here = set(await self._context.catalog.files.by_unit())
         listing = _Listing()
-        seen = 0
+        seen, marked = 0, False
         self._cut = False
         async with contextlib.aclosing(self._context.transfers.pages(self._volume.remote, "")) as pages:
             async for page in pages:
                 theirs = [stat for stat in page if not stat.key.startswith(_OURS)]
                 seen += len(theirs)
+                marked = marked or any(stat.key == FORMAT_KEY for stat in page)
                 self._add(listing, theirs, here)
                 self._cut = seen > self._most_listed or listing.count > self._most_shown
                 if self._cut:
                     listing.drop_last()
                     break
+        if not (
+            marked or self._cut
+        ):  # a file system that is not mounted has an empty directory: what was fetched must not go
+            hint = f"mount its file system; if it was emptied on purpose, put '{FORMAT_KEY}' back"
+            raise RemoteError(f"'{FORMAT_KEY}' is not in {self._volume.remote.url}", hint=hint, retryable=True)
         return listing
 
     def _add(self, listing: _Listing, stats: Sequence[ObjectStat], here: set[tuple[str, str, int | None]]) -> None:
@@ -149,15 +156,12 @@ class PlainObjects:
         return names_of(Member(path, True, None, 0.0) for path in newest.entries())
 
     async def _tell(self, count: int) -> None:
-        told = self._volume.name in self._context.cut
-        if self._cut and not told:
-            self._context.cut.add(self._volume.name)
+        if self._cut and not self._told:
             await self._context.event(
                 "warning", "listing.cut", f"volume {self._volume.name} shows {count} of the objects that no manifest describes",
                 volume=self._volume.name, hint="there are too many: the rest can be had with the store's own tools",
             )  # fmt: skip
-        elif not self._cut:
-            self._context.cut.discard(self._volume.name)
+        self._told = self._cut
 
     async def _follow(self, found: Mapping[str, ObjectStat]) -> set[str]:
         """Files that were fetched, and are not what is in the remote by now: they leave, unless somebody has them open.

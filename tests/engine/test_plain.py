@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ckptd.catalog import Catalog
+from ckptd.domain.errors import RemoteError
 from ckptd.domain.model import Place
 from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context
@@ -16,6 +17,7 @@ from ckptd.engine.known import KnownManifests
 from ckptd.engine.plain import PlainObjects
 from ckptd.engine.volume import Front, Volume
 from ckptd.manifest import ManifestStore
+from ckptd.manifest.format import FORMAT_KEY
 from ckptd.policy.policy import Policy
 from ckptd.transfer.transfers import Remote, Transfers
 
@@ -24,7 +26,8 @@ PAGE = 999
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    (tmp_path / "store").mkdir()
+    (tmp_path / "store/.ckptd").mkdir(parents=True)
+    (tmp_path / "store" / FORMAT_KEY).write_text("{}")
     return tmp_path / "store"
 
 
@@ -58,7 +61,7 @@ async def test_no_more_than_the_limit_is_shown_and_it_is_said_once(context: Cont
     await plain.refresh()
     await plain.refresh()
     assert plain.shown is not None
-    assert len(plain.shown) == PAGE, "the page in which it was reached, and no other"
+    assert len(plain.shown) == PAGE - 1, "the page in which it was reached (ckptd's mark is in it), and no other"
     assert await events(context) == ["listing.cut"]
     for number in range(400, 2 * PAGE):
         (store / f"{number:05}.txt").unlink()
@@ -111,3 +114,16 @@ async def test_a_checkpoint_in_which_the_listing_was_cut_is_not_shown(context: C
     await plain.refresh()
     assert plain.shown is not None
     assert {path.split("/")[1] for path in plain.shown} == {"checkpoint-1"}
+
+
+async def test_an_empty_directory_in_the_remotes_place_says_nothing(context: Context, store: Path) -> None:
+    """A file system that is not mounted: what was shown stays, what was fetched all the more."""
+    (store / "a.txt").touch()
+    plain = listing(context)
+    await plain.refresh()
+    before = plain.shown
+    store.rename(store.with_name("away"))
+    store.mkdir()
+    with pytest.raises(RemoteError):
+        await plain.refresh()
+    assert plain.shown is before
