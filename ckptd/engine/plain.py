@@ -28,7 +28,7 @@ from ckptd.tiers.stub import Stub
 from ckptd.transfer.transfers import ObjectStat
 
 MOST_SHOWN = 50_000
-"""Each takes a kilobyte of memory in the tier, and half a one here."""
+"""Each takes a kilobyte of the kernel's memory, and as much here."""
 MOST_LISTED = 500_000
 """Objects that are looked at, with those that manifests describe: five hundred requests."""
 QUIET_S = 60.0

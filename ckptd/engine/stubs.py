@@ -31,6 +31,8 @@ _PLAIN: _Key = ("/", None)
 """No run is called so."""
 _IN_ONE_TURN = 200
 """Stubs made before the rest of the daemon has its turn: some ms."""
+_BREATH_S = 0.005
+"""… for so long: what inotify tells of very many stubs is to be handled meanwhile, not all at once after them."""
 
 
 def stub_of(size: int, attributes: Attributes) -> Stub:
@@ -99,7 +101,7 @@ class Stubs:
                 self._make(path, stub)
                 done += 1
                 if done % _IN_ONE_TURN == 0:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(_BREATH_S)
         for path in (shown.keys() - wanted.keys()).difference(*self._others(key)):
             self._take_away(path)
         if wanted:
