@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_node_bucket import PART, TRANSFER, Bucket, options
+from tests_node_bucket import PART, TRANSFER, Bucket, events, options
 from tests_node_daemon import MIB, Daemon, clear_mounts, save
 
 pytestmark = [pytest.mark.mount, pytest.mark.xdist_group("test_mounted_plain")]
@@ -194,6 +194,24 @@ def test_another_worker_leaves_them_in_sight(run: Run) -> None:
     other = run.daemon.ram / "volumes/ckpt" / run.name / "checkpoint-1/model.bin"
     assert other.is_symlink()
     assert before
+
+
+def test_an_object_that_others_replace_is_never_written_over(new_mounted: Callable[..., Daemon]) -> None:
+    """Also where the daemon finds it out by itself, because it wants to let go of what it has fetched."""
+    daemon = new_mounted(ram_budget="64MiB", nvme_budget="0")
+    save(daemon.remote, {"data/large.bin": b"a" * 20 * MIB})
+    daemon.start()
+    path, there = daemon.volume / "data/large.bin", daemon.remote / "data/large.bin"
+    daemon.until(path.exists, "it is shown")
+    assert path.read_bytes()[:1] == b"a"
+    save(there.parent, {"new": b"b" * 20 * MIB})
+    (there.parent / "new").rename(there)
+    save(daemon.volume / "run-1/checkpoint-1", {"model.bin": b"m" * 30 * MIB, "DONE": b""})
+    daemon.committed("run-1", 1)
+    daemon.ctl("flush", "run-1")
+    daemon.until(lambda: "copy.gone" in events(daemon), "it wanted to let go of what it has fetched")
+    daemon.until(lambda: daemon.json("ls") and path.read_bytes()[:1] == b"b", "the new one is there")
+    assert there.read_bytes()[:1] == b"b"
 
 
 @pytest.mark.s3
