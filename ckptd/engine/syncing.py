@@ -67,7 +67,11 @@ class Syncing:
         """Returns 0 when the remote has it, or the run's policy does not ask for that; else an errno. Raises nothing."""
         try:
             async with asyncio.timeout(self._patience_s):
-                await (self._directory(volume, path) if directory else self._file(volume, path))
+                if directory:
+                    await self._directory(volume, path)
+                elif await self._waits(volume, path):
+                    await self._context.catch_up()
+                    await self._file(volume, path)
         except TimeoutError:
             health = self._context.transfers.health(volume.remote.name)
             late = f"the remote did not confirm it within {self._patience_s:g} s"
@@ -100,15 +104,14 @@ class Syncing:
         await self._context.catch_up()
         rows = await self._context.catalog.files.under(volume.name, path)
         here = [row for row in rows if os.path.dirname(row.path) == path and row.closed and row.link is None]
-        await side_by_side([row.path for row in here], lambda one: self._file(volume, one), _AT_A_TIME)
+        waited_for = [row.path for row in here if await self._waits(volume, row.path)]
+        await side_by_side(waited_for, lambda one: self._file(volume, one), _AT_A_TIME)
 
     async def _file(self, volume: Volume, path: str) -> None:
-        if not await self._waits(volume, path):
-            return
+        """What has happened so far is in the catalog."""
         pause, longest = _PAUSE_S
         changes = 0
         while True:
-            await self._context.catch_up()
             try:
                 if await self._once(volume, path):
                     return
@@ -119,6 +122,7 @@ class Syncing:
             except RemoteError as error:  # also one that only somebody can mend: he has as much time
                 log.info("fsync.waits", volume=volume.name, path=path, error=error.message)
             await asyncio.sleep(pause)
+            await self._context.catch_up()
             pause = min(longest, pause * 2)
 
     def _look(self, volume: Volume, path: str) -> _Content | None:
