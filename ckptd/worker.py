@@ -93,8 +93,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._flush_first = False
         self._evict = False
-        self._served: list[Served] = []
-        """Of each mount."""
+        self._served: dict[str, Served] = {}
+        """Of each mount, by the volume's name."""
         self.ready = False
         """It has said so: its ready pipe is closed, and the descriptor's number may be another file's."""
 
@@ -155,6 +155,7 @@ class Worker:
             psi_file=psi_file,
             scrub=self._orders.settings.scrub.to_policy(),
             probe_every_s=self._orders.settings.probe.every,
+            fsync_timeout_s=transfer.fsync_timeout,
         )
         left = Exposure(0, 0, None)
         try:
@@ -209,7 +210,12 @@ class Worker:
                 if volume.front.is_mount:
                     self._serve_mount(context, engine, volume)
             context.catch_up = catch_up
+            context.policies_changed = self._policies_changed
             yield
+
+    async def _policies_changed(self, volume: str) -> None:
+        if volume in self._served:
+            await self._served[volume].agree()
 
     def _serve_mount(self, context: Context, engine: Engine, volume: Volume) -> None:
         def told(serving: Serving) -> None:
@@ -217,9 +223,10 @@ class Worker:
 
         bring, wants = partial(engine.opening.bring, volume), engine.opening.wants_room
         replaced = context.meters.mount_restarts.labels(volume.name).inc
-        served = Served(volume.front.socket, bring, told, wants, replaced)
+        sync, asks = partial(engine.syncing.sync, volume), partial(engine.syncing.may_wait, volume)
+        served = Served(volume.front.socket, bring, told, wants, replaced, sync, asks)
         context.spawn(served.run(), f"mount of {volume.name}")
-        self._served.append(served)
+        self._served[volume.name] = served
 
     @contextlib.asynccontextmanager
     async def _api(self, context: Context, engine: Engine) -> AsyncIterator[None]:
@@ -229,7 +236,7 @@ class Worker:
             context, engine.reconciler, engine.operations, engine.choosing,
             allowance=Allowance(bytes_of(access.user_pins, share)), version=__version__, restarts=self._orders.restarts,
             state_dir=self._orders.settings.node.state_dir, stop=self._stop,
-            upgrade=partial(successor.upgrade, context, self._served), metrics=render,
+            upgrade=partial(successor.upgrade, context, list(self._served.values())), metrics=render,
         )  # fmt: skip
         listening = socket.socket(fileno=self._orders.socket_fd)
         async with contextlib.AsyncExitStack() as stack:
@@ -241,6 +248,7 @@ class Worker:
             yield
 
     async def _announce(self, context: Context) -> None:
+        await asyncio.gather(*(served.agree() for served in self._served.values()))
         gc.freeze()  # what was made so far stays: collections need not look at it again
         gc.enable()
         self._orders.say({"ok": True})

@@ -14,6 +14,7 @@ from ckptctl.session import Session, current
 from ckptd.domain.errors import UsageError
 
 _NUMBERS = ("keep_hot", "keep_nvme", "keep_remote", "keep_every", "nodes")
+_KEYS = (*_NUMBERS, "sync", "settle", "fsync")
 _LARGEST = 10**9
 
 
@@ -67,6 +68,7 @@ def set_(session: Session, pattern: str, pairs: tuple[str, ...], dry_run: bool) 
     sync=all|latest   latest: skip what was superseded before its upload began
     settle=T       quiet time before a checkpoint without a marker counts as complete
     nodes=N        nodes that write a checkpoint together; 0: found out
+    fsync=local|remote   remote: on a mount, fsync waits for the remote
     """  # noqa: D301 - \b is click's mark for a paragraph that is not to be wrapped
     body = {"volume": session.volume, "pattern": pattern, "values": dict(_pair(pair) for pair in pairs)}
     if dry_run:
@@ -124,14 +126,15 @@ def _pair(text: str) -> tuple[str, int | str]:
     if key == "sync":
         if value not in ("all", "latest"):
             raise UsageError(f"sync={value} does not work: it is all or latest", hint="ckptctl policy set --help")
+    elif key == "fsync":
+        if value not in ("local", "remote"):
+            raise UsageError(f"fsync={value} does not work: it is local or remote", hint="ckptctl policy set --help")
     elif key == "settle":
         _check_time(value)
     else:
-        close = difflib.get_close_matches(key, (*_NUMBERS, "sync", "settle"), n=1)
+        close = difflib.get_close_matches(key, _KEYS, n=1)
         meant = f"; did you mean '{close[0]}'?" if close else ""
-        raise UsageError(
-            f"there is no policy key '{key}'{meant}", hint=f"the keys are {', '.join((*_NUMBERS, 'sync', 'settle'))}"
-        )
+        raise UsageError(f"there is no policy key '{key}'{meant}", hint=f"the keys are {', '.join(_KEYS)}")
     return key, value
 
 

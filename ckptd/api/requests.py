@@ -260,6 +260,7 @@ class PolicyChange(Request):
     sync: Literal["all", "latest"] = Field(default_factory=_left_out)
     settle: Duration = Field(default_factory=_left_out)
     nodes: Count = Field(default_factory=_left_out)
+    fsync: Literal["local", "remote"] = Field(default_factory=_left_out)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Self
 from ckptd.catalog.checks import Checks
 from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
+from ckptd.catalog.hidden import Hidden
 from ckptd.catalog.history import History
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
@@ -30,6 +31,7 @@ class Catalog:
         self.history = History(database)
         self.wishes = Wishes(database)
         self.tags = Tags(database)
+        self.hidden = Hidden(database)
         self.operations = Operations(database)
         self.events = Events(database)
         self.facts = Facts(database)

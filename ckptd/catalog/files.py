@@ -54,6 +54,8 @@ class NewContent:
     requires: frozenset[str] = frozenset()
     began_at: float | None = None
     """When its writing was first seen; of a file that is known to be open, what was recorded then counts."""
+    plain: bool = False
+    """As `FileRow.plain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,10 @@ class Files:
         high = os.fsencode(directory) + b"0"  # '0' follows '/'
         return await self._select("f.volume = ? AND f.path >= ? AND f.path < ?", (volume, low, high))
 
+    async def plain(self, volume: str) -> list[FileRow]:
+        """Fetched from objects that are not ours, and not written since."""
+        return await self._select("f.volume = ? AND f.plain AND f.closed", (volume,))
+
     async def of_unit(self, volume: str, run: str, step: int | None) -> list[FileRow]:
         return await self._select("f.volume = ? AND f.run = ? AND f.step IS ?", (volume, os.fsencode(run), step))
 
@@ -226,12 +232,12 @@ class Files:
         """Records new contents: the generation grows, checksums are forgotten, the copy given is the only current one."""
         found = list(found)
         sql = (
-            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?,?)"  # noqa: S608 - fixed text
+            f"INSERT INTO files ({FILE_COLUMNS}) VALUES (?,?,?,?,?,?,1,?,?,?,?,?,?,?,?,NULL,NULL,NULL,?,?,?,?)"  # noqa: S608 - fixed text
             " ON CONFLICT (volume, path) DO UPDATE SET generation = generation + 1, run = excluded.run,"
             " step = excluded.step, link = excluded.link, closed = excluded.closed, size = excluded.size,"
             " mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, mtime_ns = excluded.mtime_ns,"
             " changed_at = excluded.changed_at, defect = excluded.defect, part_size = NULL, parts = NULL, crc = NULL,"
-            " points_to = excluded.points_to, requires = excluded.requires,"
+            " points_to = excluded.points_to, requires = excluded.requires, plain = excluded.plain,"
             " began_at = CASE WHEN files.closed AND (NOT excluded.closed OR excluded.changed_at - files.changed_at > ?)"
             " THEN excluded.began_at ELSE files.began_at END"
         )
@@ -257,7 +263,7 @@ class Files:
         return (
             new.id, volume, os.fsencode(new.path), os.fsencode(new.run), new.step, link, new.closed, new.size,
             a.mode, a.uid, a.gid, a.mtime_ns, new.changed_at, new.defect, new.points_to, pack_names(new.requires),
-            new.began_at,
+            new.began_at, new.plain,
         )  # fmt: skip
 
     async def reserve_ids(self, last: int) -> None:
@@ -292,7 +298,7 @@ class Files:
         async with self._db.transaction():
             self._stale_ids.update(move.file for move in moves)
             await self._db.write_many(
-                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ?, requires = ?"
+                "UPDATE files SET path = ?, run = ?, step = ?, changed_at = ?, defect = ?, points_to = ?, requires = ?, plain = 0"
                 " WHERE id = ?",
                 [
                     (
@@ -369,6 +375,12 @@ class Files:
                 self._stale_ids.add(file)
                 await self._db.write(_PUT_COPY, _copy_values(file, copy))
             return bool(current)
+
+    async def put_object(self, file: int, key: str, etag: str) -> None:
+        """An object of content that is still being written: a copy of no generation, there to be deleted with the file."""
+        async with self._db.transaction():
+            self._stale_ids.add(file)
+            await self._db.write_many(_PUT_COPY, [_copy_values(file, CopyRow(Place.REMOTE, 0, key, etag=etag))])
 
     async def drop_remote(self, volume: str) -> None:
         """The volume has another remote now: nothing of it is durable there."""

@@ -49,6 +49,8 @@ class FileRow:
     """Names that must lie in the same directory: what an index names."""
     began_at: float | None = None
     """When its writer was first seen to have it open; None: that was not seen."""
+    plain: bool = False
+    """It was fetched from an object that no manifest describes, and that is not ours: never sent, never deleted in the remote."""
 
     def copy(self, place: Place) -> CopyRow | None:
         """The copy there, if it is of the present content."""
@@ -149,7 +151,7 @@ def unpack_names(text: str | None) -> frozenset[str]:
 
 FILE_COLUMNS = (
     "id, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect, "
-    "part_size, parts, crc, points_to, requires, began_at"
+    "part_size, parts, crc, points_to, requires, began_at, plain"
 )
 
 
@@ -160,7 +162,7 @@ _text = lru_cache(maxsize=64)(os.fsdecode)
 def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     """From a row in the order of FILE_COLUMNS."""
     (id_, volume, path, run, step, link, generation, closed, size, mode, uid, gid, mtime_ns, changed_at, defect,
-     part_size, parts, crc, points_to, requires, began_at) = row  # fmt: skip
+     part_size, parts, crc, points_to, requires, began_at, plain) = row  # fmt: skip
     checksums = None
     if crc is not None:
         whole = unpack_crc(crc)
@@ -168,7 +170,7 @@ def file_row(row: Sequence[Any], copies: dict[Place, CopyRow]) -> FileRow:
     return FileRow(
         id_, intern(volume), os.fsdecode(path), _text(run), step, None if link is None else os.fsdecode(link),
         generation, bool(closed), size, Attributes(mode, uid, gid, mtime_ns), changed_at, defect, checksums, copies,
-        points_to, unpack_names(requires), changed_at if began_at == changed_at else began_at,
+        points_to, unpack_names(requires), changed_at if began_at == changed_at else began_at, bool(plain),
     )  # fmt: skip
 
 

@@ -34,9 +34,19 @@ CREATE TABLE files (
     crc         BLOB,                  -- of the whole content
     requires    TEXT,                  -- JSON list of names that must lie beside it (an index names its shards); NULL: none
     points_to   INTEGER,               -- the step that a pointer file (`latest`) names; NULL: it is none, or names none
+    plain       INTEGER NOT NULL,      -- 1: fetched from an object that no manifest describes and that is not ours: not sent, and
+                                       -- not deleted in the remote; 0 from when the job writes it
     UNIQUE (volume, path)
 ) STRICT;
 CREATE INDEX files_by_unit ON files (volume, run, step);
+
+-- Objects that no manifest describes and that the job deleted here: not shown, until they are other versions.
+CREATE TABLE hidden (
+    volume TEXT NOT NULL,
+    path   BLOB NOT NULL,              -- relative to the volume
+    etag   TEXT NOT NULL,              -- version in the remote
+    PRIMARY KEY (volume, path)
+) STRICT;
 
 -- Where whole copies of a file are.
 CREATE TABLE copies (

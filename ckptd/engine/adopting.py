@@ -21,15 +21,20 @@ if TYPE_CHECKING:
     from ckptd.engine.unit import Unit
 
 
-async def adopt(catalog: Catalog, volume: Volume, entry: ManifestEntry, now: float) -> FileRow:
-    """A row for a file that is only in the remote. Raises IntegrityError for an entry without a checksum."""
+async def adopt(catalog: Catalog, volume: Volume, entry: ManifestEntry, now: float, *, plain: bool = False) -> FileRow:
+    """A row for a file that is only in the remote. Raises IntegrityError for an entry without a checksum.
+
+    `plain`: no manifest describes it. Then it belongs to no step, or a part of one would look like a checkpoint.
+    """
     files, sums = catalog.files, entry.checksums
     if sums is None:
         raise IntegrityError(f"the manifest has no checksum of {entry.key}")
     where = locate(entry.path)
     # When it was written, not when it came here: which of two files is the younger decides whether a marker speaks for it.
     at = min(now, entry.attributes.mtime_ns / 1e9)
-    new = NewContent(entry.path, where.run, where.step, None, True, sums.size, entry.attributes, at)
+    new = NewContent(
+        entry.path, where.run, None if plain else where.step, None, True, sums.size, entry.attributes, at, plain=plain
+    )
     async with catalog.transaction():
         await files.settle(volume.name, [new])
         row = await files.at(volume.name, entry.path)

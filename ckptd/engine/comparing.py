@@ -31,7 +31,8 @@ class Comparing:
 
     async def with_remote(self, paths: Sequence[str]) -> None:
         """Files that a manifest describes with the same size may be what is in the remote already (after a rebuild, or when
-        a job copied a checkpoint back): comparing is much cheaper than sending.
+        a job copied a checkpoint back), and so may those that were sent while they were open: comparing is much cheaper
+        than sending.
         """
         described: dict[str, ManifestEntry] = {}
         for path in paths:
@@ -40,6 +41,7 @@ class Comparing:
             entry = None if unit is None else unit.entries().get(path)
             if entry is not None and entry.checksums is not None:
                 described[path] = entry
+        described |= await self._sent_open(paths)
         for path, row in (await self._files.at_paths(self._volume.name, list(described))).items():
             entry = described[path]
             if (
@@ -49,6 +51,14 @@ class Comparing:
                 and row.id not in self._context.files
             ):
                 self.begin(row, entry.checksums, entry)
+
+    async def _sent_open(self, paths: Sequence[str]) -> dict[str, ManifestEntry]:
+        synced = self._context.synced
+        if not synced:
+            return {}
+        rows = await self._files.at_paths(self._volume.name, paths)
+        sent = {path: synced.pop(row.id) for path, row in rows.items() if row.closed and row.id in synced}
+        return {path: entry for path, entry in sent.items() if entry.path == path}
 
     def begin(self, row: FileRow, expected: Checksums, entry: ManifestEntry | None) -> None:
         """Reads the file in the background. Equal content: nothing but its stamp changed (and `entry` is its remote copy);

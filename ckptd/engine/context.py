@@ -21,6 +21,7 @@ from ckptd.engine.known import KnownManifests
 from ckptd.engine.meters import Meters
 from ckptd.engine.retries import Retries
 from ckptd.engine.volume import Tier, Volume
+from ckptd.manifest import ManifestEntry
 from ckptd.transfer.transfers import Transfers
 
 log = structlog.get_logger()
@@ -47,6 +48,10 @@ class Running:
 
 
 async def _at_once() -> None: ...
+
+
+async def _as_before(volume: str) -> None:
+    del volume
 
 
 def _ignore(volume: str, change: Change) -> None:
@@ -107,6 +112,13 @@ class Context:
     group: asyncio.TaskGroup | None = None
     catch_up: Callable[[], Awaitable[None]] = _at_once
     """Returns when what jobs had done when it was called is in the catalog (or that takes too long)."""
+
+    policies_changed: Callable[[str], Awaitable[None]] = _as_before
+    """Told of a volume whose policies were set anew, before that is called done."""
+    list_plain: Callable[[str], Awaitable[None]] = _as_before
+    """Looks at once for what is in a volume's remote without a manifest, where that is shown. Raises RemoteError."""
+    synced: dict[int, ManifestEntry] = field(default_factory=dict)
+    """What was sent of files that were open, by id. See `syncing`."""
 
     look_again: Callable[[str, Change], object] = _ignore
     """Handles a change of a volume that its front did not tell, or not yet."""

@@ -24,6 +24,7 @@ from ckptd.engine.mending import Mending
 from ckptd.engine.observer import Observer
 from ckptd.engine.opening import Opening
 from ckptd.engine.operations import Operations
+from ckptd.engine.plain import PlainObjects
 from ckptd.engine.prefetching import Choosing, Prefetching
 from ckptd.engine.probing import Probing
 from ckptd.engine.reaching import Reaching
@@ -35,6 +36,7 @@ from ckptd.engine.resumes import Resumes
 from ckptd.engine.scrubbing import Scrubbing
 from ckptd.engine.staging import clear_staging
 from ckptd.engine.stubs import REFRESH_S, Stubs
+from ckptd.engine.syncing import Syncing
 from ckptd.engine.tagging import Tagging
 from ckptd.engine.verifying import Verifying
 from ckptd.engine.volume import Volume
@@ -55,7 +57,7 @@ _LAG_EVERY_S = 0.5
 class Engine:
     def __init__(
         self, context: Context, *, ahead: int, psi_file: str = PSI_FILE, scrub: ScrubPolicy | None = None,
-        probe_every_s: float = 0.0,
+        probe_every_s: float = 0.0, fsync_timeout_s: float = 600.0,
     ) -> None:  # fmt: skip
         self.context = context
         self.actions = Actions(context)
@@ -82,7 +84,13 @@ class Engine:
             context, self.choosing, self.reconciler, actions.hydrating, doubting, actions.moving, actions.retention,
             self.resumes,
         )  # fmt: skip
-        self.opening = Opening(context, prefetching, self.resumes)
+        self._plain = {
+            name: PlainObjects(context, volume, actions.moving)
+            for name, volume in context.volumes.items()
+            if volume.front.is_mount
+        }
+        self.opening = Opening(context, prefetching, actions.hydrating, self.resumes)
+        self.syncing = Syncing(context, actions, self.reconciler, patience_s=fsync_timeout_s)
         removing = Removing(context, self.choosing, self.reconciler, actions.moving, actions.retention)
         flushing = Flushing(context, self.reconciler, actions.uploading)
         self.operations = Operations(
@@ -140,9 +148,13 @@ class Engine:
         await self.actions.milestones.load()
         await self.reconciler.look()
         for volume in context.volumes.values():
+            await self.syncing.warn(volume)
             context.spawn(Companions(context, self.reconciler, volume).run(), f"other nodes of {volume.name}")
             if volume.front.is_mount:
-                context.spawn(self._show_cold(volume), f"cold files of {volume.name}")
+                plain = self._plain[volume.name]
+                context.spawn(self._show_cold(volume, plain), f"cold files of {volume.name}")
+                context.spawn(self._list_plain(plain), f"listing of {volume.name}")
+        context.list_plain = self._list_at_once
         context.spawn(self.reconciler.run(), "reconciler")
         context.spawn(self.scrubbing.run(), "scrub")
         context.spawn(self.probing.run(), "probe")
@@ -204,7 +216,19 @@ class Engine:
             elif isinstance(change, Trouble):
                 await self.context.event("warning", "front.trouble", change.message, volume=volume, hint=change.hint)
 
-    async def _show_cold(self, volume: Volume) -> None:
+    async def _list_plain(self, plain: PlainObjects) -> None:
+        """Again after a while; a remote that is not met yet is asked after soon."""
+        while True:
+            pause = _HOUSEKEEPING_S
+            with contextlib.suppress(CkptdError):
+                pause = max(REFRESH_S, await plain.refresh())
+            await asyncio.sleep(pause)
+
+    async def _list_at_once(self, volume: str) -> None:
+        if volume in self._plain:
+            await self._plain[volume].refresh()
+
+    async def _show_cold(self, volume: Volume, plain: PlainObjects) -> None:
         """Keeps in sight what the remote has, as it is known; what other nodes commit is looked for now and then."""
         stubs, loop = Stubs(self.context, volume), asyncio.get_running_loop()
         refreshed = -REFRESH_S
@@ -215,7 +239,8 @@ class Engine:
                         await self.context.known.refresh(volume)
                 refreshed = loop.time()
                 await self.reconciler.recent()
-            await stubs.show(self.reconciler.view.units)
+            gone, plain.gone = plain.gone, set()
+            await stubs.show(self.reconciler.view.units, plain.shown, gone)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S), self.context.changed:
                     await self.context.changed.wait()

@@ -10,14 +10,16 @@ from functools import partial
 
 from ckptd.catalog import CopyRow, FileRow
 from ckptd.domain.errors import CkptdError, Conflict, NotKnown
-from ckptd.domain.model import Place
+from ckptd.domain.model import Attributes, Place
 from ckptd.engine import adopting
 from ckptd.engine.context import Context
 from ckptd.engine.leaving import drop_objects
+from ckptd.engine.staging import plain_name
 from ckptd.engine.volume import Volume
 from ckptd.manifest import ManifestEntry
 from ckptd.tiers import swap
 from ckptd.tiers.attributes import dress, write_origin
+from ckptd.transfer.transfers import ObjectStat
 
 OnPart = Callable[[str, int, int], None]
 """Gets the private file, offset and length of each part that is there and was checked, before the whole is."""
@@ -70,11 +72,29 @@ class Hydrating:
                 return
             staged = context.tiers[to].staged(f"{row.id}-{row.generation}")
             await self._fill(volume, now, local, staged, on_bytes, partial(on_part, staged))
-            if to is volume.home:
-                placing = self._place_home(volume, now, staged, local)
-            else:
-                placing = self._place_object(volume, now, staged)
-            await context.to_the_end(placing, f"place {row.id}")
+            await self._place(volume, now, staged, local, to)
+
+    async def plain(self, volume: Volume, stat: ObjectStat, attributes: Attributes, to: Place, on_part: OnPart) -> None:
+        """Makes a file hot that no manifest describes. Errors as those of `file`."""
+        context = self._context
+        staged = context.tiers[to].staged(plain_name(stat.key))
+        sums = await context.transfers.take(volume.remote, stat, staged, on_part=partial(on_part, staged))
+        entry = ManifestEntry(stat.key, attributes, sums, etag=stat.etag)
+        async with context.catalog.transaction():
+            there = await context.catalog.files.at(volume.name, entry.path)
+            row = None
+            if there is None or (there.plain and there.local() is None):
+                row = await adopting.adopt(context.catalog, volume, entry, context.clock(), plain=True)
+        if row is None:  # the job has made a file there meanwhile
+            os.unlink(staged)
+            return
+        async with context.claimed([row.id], moving_to=to, size=row.size):
+            await self._place(volume, row, staged, None, to)
+
+    async def _place(self, volume: Volume, row: FileRow, staged: str, local: CopyRow | None, to: Place) -> None:
+        home = to is volume.home
+        placing = self._place_home(volume, row, staged, local) if home else self._place_object(volume, row, staged)
+        await self._context.to_the_end(placing, f"place {row.id}")
 
     async def _fill(
         self, volume: Volume, row: FileRow, local: CopyRow | None, staged: str, on_bytes: Callable[[int], None],

@@ -20,6 +20,9 @@ async def leave_remote(context: Context, volume: Volume, rows: Sequence[FileRow]
     """The job deleted or renamed these files. What a manifest describes stays in the remote (a committed checkpoint ends
     only by retention or `rm --remote`); other objects of theirs are deleted when the remote can be reached.
     """
+    await hide(
+        context, volume, [(row.path, copy.etag) for row in rows if row.plain and (copy := row.copy(Place.REMOTE))]
+    )
     members: dict[tuple[str, int], list[str]] = defaultdict(list)
     keys: list[str] = []
     for row in rows:
@@ -28,12 +31,20 @@ async def leave_remote(context: Context, volume: Volume, rows: Sequence[FileRow]
         entry = None if unit is None else unit.entries().get(row.path)
         if entry is not None and row.step is not None:
             members[row.run, row.step].append(entry.key)
-        if remote is not None and not matches(row, entry):
+        if remote is not None and not row.plain and not matches(row, entry):
             keys.append(remote.location)
     for (run, step), forgotten in members.items():
         await context.known.forget_members(volume.name, run, step, forgotten)
     described = described_keys(context, volume, keys)
     await context.catalog.manifests.leave(volume.name, [key for key in keys if key not in described])
+
+
+async def hide(context: Context, volume: Volume, objects: Iterable[tuple[str, str]]) -> None:
+    """The job deleted these objects, which are not ours, given by path and version: they stay, and out of sight here."""
+    for path, etag in objects:
+        if volume.plain is not None:
+            volume.plain.pop(path, None)
+        await context.catalog.hidden.add(volume.name, path, etag)
 
 
 def described_keys(context: Context, volume: Volume, keys: Collection[str]) -> set[str]:

@@ -86,6 +86,7 @@ class EngineNode:
             async with asyncio.timeout(5.0):
                 await self._context.known.refresh(volume)
                 await self._tagging.refresh(volume)
+                await self._context.list_plain(volume.name)
 
     async def checkpoints(self, volume: str | None, run: str) -> list[CheckpointReport]:
         served = self._context.volume(volume)
@@ -282,7 +283,9 @@ class EngineNode:
         await self._allowance.policy(by, served.name, pattern, self._context.catalog)
         for key, value in values.items():
             policies.parse(key, value)
+        policies.refuse_unheard(served, values)
         merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values), by.uid)
+        await self._context.policies_changed(served.name)
         self._context.wake()
         return PolicyRow(served.name, pattern, merged)
 
@@ -293,6 +296,7 @@ class EngineNode:
         served = self._context.volume(volume)
         if not await self._context.catalog.wishes.unset_policy(served.name, pattern):
             raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
+        await self._context.policies_changed(served.name)
         self._context.wake()
 
     async def events(self, after: int, limit: int) -> list[EventRecord]:

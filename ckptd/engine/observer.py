@@ -22,7 +22,7 @@ from ckptd.engine import looking
 from ckptd.engine.comparing import Comparing
 from ckptd.engine.context import Context
 from ckptd.engine.launching import Launching
-from ckptd.engine.leaving import drop_objects, leave_remote
+from ckptd.engine.leaving import drop_objects, hide, leave_remote
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.tiers.attributes import write_origin
@@ -317,12 +317,15 @@ class Observer:
         entry = None if unit is None else unit.entries().get(path)
         if entry is not None and where.step is not None:
             await self._context.known.forget_members(self._volume.name, where.run, where.step, [entry.key])
+        elif self._volume.plain is not None and (stat := self._volume.plain.get(path)) is not None:
+            await hide(self._context, self._volume, [(path, stat.etag)])
         await self._forget([row for row in rows if row.path == path])
 
     async def _forget(self, gone: Sequence[FileRow]) -> None:
         """The job deleted these files."""
         for row in gone:
             self._context.cancel_file(row.id)
+            self._context.synced.pop(row.id, None)
             await self._abandon_upload(row)
         async with self._context.catalog.transaction():
             await self._leave(gone)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ckptd.catalog import PinRow
-from ckptd.domain.errors import CkptdError, NoRoom, NotKnown
-from ckptd.domain.model import Place
+from ckptd.domain.errors import CkptdError, IntegrityError, NoRoom, NotKnown
+from ckptd.domain.model import Attributes, Place
+from ckptd.domain.names import key_of
 from ckptd.engine.context import Context
 from ckptd.engine.doubting import Member
-from ckptd.engine.hydrating import OnPart
+from ckptd.engine.hydrating import Hydrating, OnPart
 from ckptd.engine.known import UnitKey
 from ckptd.engine.prefetching import Prefetching
 from ckptd.engine.resumes import Resumes
@@ -20,11 +22,16 @@ from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
 from ckptd.tiers import swap
 from ckptd.tiers.beneath import unlink_link
+from ckptd.tiers.stub import Stub
+from ckptd.tiers.stub import read as read_stub
 
 KEPT_S = 600.0
 """How long a checkpoint of which a file was opened stays hot: the next file of it is opened soon."""
 _SHARE = 2
 """Checkpoints that are kept so hold at most half of the RAM tier: who reads many must not lock himself out of the next."""
+
+
+_TRIES = 3
 
 
 class _Kept(NamedTuple):
@@ -35,8 +42,9 @@ class _Kept(NamedTuple):
 
 
 class Opening:
-    def __init__(self, context: Context, prefetching: Prefetching, resumes: Resumes) -> None:
+    def __init__(self, context: Context, prefetching: Prefetching, hydrating: Hydrating, resumes: Resumes) -> None:
         self._context = context
+        self._hydrating = hydrating
         self._resumes = resumes
         self._prefetching = prefetching
         self._pinning = asyncio.Lock()
@@ -48,8 +56,11 @@ class Opening:
         began_at = self._context.clock()
         try:
             member = await self._member(volume, path)
-            await self._keep(volume, path, member.size)
-            await self._prefetching.bring(volume, member, on_part)
+            if member is None:
+                await self._plain(volume, path, on_part)
+            else:
+                await self._keep(volume, path, member.size)
+                await self._prefetching.bring(volume, member, on_part)
         except CkptdError as error:
             await self._context.event(
                 "error", "open.failed", f"{path} cannot be fetched: {error.message}",
@@ -60,7 +71,8 @@ class Opening:
                 unlink_link(volume.root, path, stub)  # it stood for nothing
                 return errno.ENOENT
             return errno.ENOSPC if isinstance(error, NoRoom) else errno.EIO
-        await self._resumes.opened(volume.name, path, began_at, member.size)
+        if member is not None:
+            await self._resumes.opened(volume.name, path, began_at, member.size)
         return 0
 
     def wants_room(self, size: int, seconds: float) -> None:
@@ -77,16 +89,37 @@ class Opening:
 
         self._context.spawn(until_then(), "room for a writer")
 
-    async def _member(self, volume: Volume, path: str) -> Member:
+    async def _plain(self, volume: Volume, path: str, on_part: OnPart) -> None:
+        """No manifest describes it. What the store says now counts, and what was shown if that is still so."""
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._plain_as_it_is(volume, path, on_part)
+            except IntegrityError:  # somebody has replaced it meanwhile
+                if not left:
+                    raise
+            else:
+                return
+
+    async def _plain_as_it_is(self, volume: Volume, path: str, on_part: OnPart) -> None:
+        stub, fetched = _stub(volume, path), await self._context.catalog.files.at(volume.name, path)
+        if stub is None or not (volume.plain is None or path in volume.plain or fetched):
+            raise NotKnown(f"nothing in the remote is shown as {path}", hint="see: ckptctl ls")
+        stat = await self._context.transfers.head(volume.remote, key_of(path))
+        if stat is None:
+            raise NotKnown(f"{path} is not in the remote any more", hint="somebody has deleted it there")
+        mtime_ns = stub.mtime_ns if stat.size == stub.size else int(stat.modified * 1e9)
+        place = await self._prefetching.room(volume, Place.RAM, stat.size)
+        attributes = Attributes(stub.mode, stub.uid, stub.gid, mtime_ns)
+        await self._hydrating.plain(volume, stat, attributes, place, on_part)
+
+    async def _member(self, volume: Volume, path: str) -> Member | None:
+        """None for what no manifest describes."""
         row = await self._context.catalog.files.at(volume.name, path)
         if row is not None:
-            return row
+            return None if row.plain and row.local() is None else row
         where = locate(path)
         unit = None if where.step is None else self._context.known.of(volume.name, where.run, where.step)
-        entry = None if unit is None else unit.entries().get(path)
-        if entry is None:
-            raise NotKnown(f"no committed checkpoint has {path}", hint="see: ckptctl ls")
-        return entry
+        return None if unit is None else unit.entries().get(path)
 
     async def _keep(self, volume: Volume, path: str, size: int) -> None:
         """Else the planner might let it go before the job has it open."""
@@ -116,3 +149,8 @@ class Opening:
             del self._kept[other]
             if not over:
                 await self._context.catalog.wishes.unpin(*other)
+
+
+def _stub(volume: Volume, path: str) -> Stub | None:
+    target = swap.stub_at(volume.root, path)
+    return None if target is None else read_stub(os.fsencode(target))

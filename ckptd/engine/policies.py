@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ckptd.domain.errors import UsageError
-from ckptd.policy.policy import Policy, Sync
+from ckptd.engine.volume import Volume
+from ckptd.policy.policy import Fsync, Policy, Sync
 from ckptd.settings.quantities import parse_time
 
-KEYS = ("keep_hot", "keep_nvme", "keep_remote", "keep_every", "sync", "settle", "nodes")
+KEYS = ("keep_hot", "keep_nvme", "keep_remote", "keep_every", "sync", "settle", "nodes", "fsync")
 """As in `[volumes.policy]`."""
 
 
@@ -40,6 +41,8 @@ def parse(key: str, value: str) -> Any:
     try:
         if key == "sync":
             return Sync(value)
+        if key == "fsync":
+            return Fsync(value)
         if key == "settle":
             return parse_time(value)
         if key in KEYS:
@@ -67,8 +70,23 @@ def texts(policy: Policy) -> dict[str, str]:
         "sync": str(policy.sync),
         "settle": f"{policy.settle_s:g}s",
         "nodes": str(policy.nodes),
+        "fsync": str(policy.fsync),
     }
 
 
+def refuse_unheard(volume: Volume, values: Mapping[str, str]) -> None:
+    """Raises UsageError for what cannot be kept where the job writes into a plain directory: nobody hears its fsync."""
+    if values.get("fsync") == Fsync.REMOTE and not volume.front.is_mount:
+        raise UsageError(
+            f"fsync=remote needs a mounted volume, and {volume.name} is watched",
+            hint='front = "mount" (as root), or ckptctl flush where the job wants to wait',
+        )
+
+
+def any_remote_fsync(base: Policy, patterns: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether `fsync = remote` may hold for a run."""
+    return Fsync.REMOTE in {base.fsync, *(values.get("fsync") for values in patterns.values())}
+
+
 _FIELD = {"settle": "settle_s"}
-_HINTS = {"sync": "all or latest", "settle": "a time such as 2s or 500ms"}
+_HINTS = {"sync": "all or latest", "settle": "a time such as 2s or 500ms", "fsync": "local or remote"}

@@ -198,7 +198,7 @@ class Prefetching:
         self, volume: Volume, missing: Sequence[Member], to: Place, progress: Progress | None, *more: OnPart
     ) -> list[tuple[Member, CkptdError]]:
         """Returns those whose bytes are gone or not what they should be."""
-        place = await self._room(volume, to, sum(m.size for m in missing))
+        place = await self.room(volume, to, sum(m.size for m in missing))
         doubts: list[tuple[Member, CkptdError]] = []
         arrived = _nobody if progress is None else progress.add
 
@@ -228,7 +228,7 @@ class Prefetching:
             await self._doubting.settle(volume, unit, doubts)
         raise doubts[0][1]
 
-    async def _room(self, volume: Volume, to: Place, size: int) -> Place:
+    async def room(self, volume: Volume, to: Place, size: int) -> Place:
         """The tier to fetch into: `to` if room can be made there, else the next one."""
         places = [place for place in (to, Place.NVME) if place in self._context.tiers]
         if volume.home is Place.NVME or volume.objects is None:

@@ -25,6 +25,7 @@ class Previewing:
         """For the runs that match `pattern`. Raises UsageError for a value that does not work."""
         for key, value in values.items():
             policies.parse(key, value)
+        policies.refuse_unheard(volume, values)
         catalog, context = self._context.catalog, self._context
         patterns = await catalog.wishes.policies(volume.name)
         merged = patterns.get(pattern, {}) | dict(values)

@@ -125,7 +125,11 @@ class Retention:
         context.require_met(volume_name)
         rows = await context.catalog.files.of_unit(volume_name, run, step)
         committed = None if step is None else context.known.of(volume_name, run, step)
-        keys = {copy.location: row.size for row in rows if (copy := row.copies.get(Place.REMOTE)) is not None}
+        keys = {
+            copy.location: row.size
+            for row in rows
+            if not row.plain and (copy := row.copies.get(Place.REMOTE)) is not None
+        }
         if committed is not None:
             keys |= {entry.key: entry.size for entry in committed.entries().values() if entry.link is None}
         for key in shared_keys(context, volume_name, run, step, keys):

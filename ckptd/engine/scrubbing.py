@@ -136,7 +136,7 @@ class Scrubbing:
             committed = unit.committed
             ours = not own or committed is None or self._context.node in committed.by_node
             for row in unit.rows:
-                if row.link is not None or row.checksums is None or not row.closed:
+                if row.link is not None or row.checksums is None or not row.closed or row.plain:
                     continue
                 for place in row.places:
                     if place is not Place.REMOTE or ours:

@@ -147,7 +147,7 @@ def _file(context: Context, unit: Unit, row: FileRow) -> FileView:
         leaving=work is not None and work.leaving,
         retry_at=context.retries.at(row.id),
         move_retry_at=context.retries.at(move_of(row.id)),
-        left_over=(where.temporary and unit.restorable) or row.id in unit.aside,
+        left_over=(where.temporary and unit.restorable) or row.id in unit.aside or row.plain,
         last=where.last,
         closed_at=row.changed_at,
         points_to=row.points_to,

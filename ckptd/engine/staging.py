@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -16,6 +17,14 @@ _KEPT_S = 3600.0
 """So long a cancelled prefetch can be taken up again where it was, when no operation runs that would."""
 
 
+_PLAIN = "plain-"
+
+
+def plain_name(key: str) -> str:
+    """The staged file of an object that has no row yet. It cannot be gone on with."""
+    return _PLAIN + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class _Staged:
     path: str
@@ -27,6 +36,11 @@ async def clear_staging(context: Context, *, starting: bool = False) -> None:
     """Deletes what no running work uses and no later one can go on with. `starting`: however old, it may be gone on with."""
     # In this order: what is begun after the look at the directories has a row by the time rows are read, and whatever
     # works on a file now is in `context.files`, which is asked last, with nothing awaited between that and the deletion.
+    if starting:
+        for tier in context.tiers.values():
+            for name in os.listdir(os.path.join(tier.path, "staging")):
+                if name.startswith(_PLAIN):
+                    _unlink(tier.staged(name))
     staged = _staged(context)
     keys = await context.catalog.journal.keys()
     running = {operation.id for operation in await context.catalog.operations.list(running=True, limit=1000)}

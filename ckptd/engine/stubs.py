@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -27,8 +27,12 @@ log = structlog.get_logger()
 REFRESH_S = 30.0
 """How long a checkpoint that another node committed may stay out of sight; `ckptctl ls` looks at once."""
 _Key = tuple[str, int | None]
+_PLAIN: _Key = ("/", None)
+"""No run is called so."""
 _IN_ONE_TURN = 200
 """Stubs made before the rest of the daemon has its turn: some ms."""
+_BREATH_S = 0.005
+"""… for so long: what inotify tells of very many stubs is to be handled meanwhile, not all at once after them."""
 
 
 def stub_of(size: int, attributes: Attributes) -> Stub:
@@ -44,13 +48,22 @@ class Stubs:
         self._seen: dict[_Key, tuple[object, object]] = {}
         """What was made of a unit depends on these alone: the same objects mean that nothing changed."""
         self._shown: dict[_Key, Mapping[str, Stub]] = {}
-        self._begun = False
+        self._plain: Mapping[str, Stub] = {}
+        self._before: frozenset[str] | None = None
+        """What an earlier worker has made, until all is known that is wanted; None: not looked for yet."""
 
-    async def show(self, units: Sequence[Unit]) -> None:
-        """`units`: all that the reconciler knows; those of other volumes are passed over."""
+    async def show(self, units: Sequence[Unit], plain: Mapping[str, Stub] | None, gone: Collection[str] = ()) -> None:
+        """`units`: all that the reconciler knows; those of other volumes are passed over. `plain`: what no manifest describes;
+        None while that is not known. `gone`: what stands for nothing any more, of those that were fetched.
+        """
+        if self._before is None:
+            self._before = await self._found()
         mine = {(unit.run, unit.step): unit for unit in units if unit.volume == self._volume.name}
-        before = await self._found() if not self._begun else frozenset[str]()
-        for key in [key for key in self._shown if key not in mine]:
+        if (
+            plain is not None and plain is not self._plain
+        ):  # what is new first, what goes last: a name that changes sides is never away
+            await self._replace(_PLAIN, {**self._plain, **plain})
+        for key in [key for key in self._shown if key not in mine and key != _PLAIN]:
             await self._replace(key, {})
             self._seen.pop(key, None)
         for key, unit in mine.items():
@@ -63,9 +76,13 @@ class Stubs:
                 if place:
                     self._links(unit)
                 self._seen[key] = now
-        for path in before.difference(*self._shown.values()):
-            self._take_away(path)
-        self._begun = True
+        if plain is not None:
+            if plain is not self._plain:
+                await self._replace(_PLAIN, plain)
+                self._plain = plain
+            for path in {*self._before, *gone}.difference(*self._shown.values()):
+                self._take_away(path)
+            self._before = frozenset()
 
     def _has_place(self, unit: Unit) -> bool:
         """Makes its directories. False where they cannot be: somebody else has one of their names here."""
@@ -96,11 +113,15 @@ class Stubs:
                 self._make(path, stub)
                 done += 1
                 if done % _IN_ONE_TURN == 0:
-                    await asyncio.sleep(0)
-        for path in shown.keys() - wanted.keys():
+                    await asyncio.sleep(_BREATH_S)
+        for path in (shown.keys() - wanted.keys()).difference(*self._others(key)):
             self._take_away(path)
         if wanted:
             self._shown[key] = wanted
+
+    def _others(self, key: _Key) -> Iterable[Mapping[str, Stub]]:
+        """Those to which a name of `key` may have gone over: from a checkpoint to what none describes, or the other way."""
+        return self._shown.values() if key == _PLAIN else [self._shown.get(_PLAIN, {})]
 
     def _make(self, path: str, stub: Stub) -> None:
         root = self._volume.root

@@ -214,7 +214,9 @@ class _Sums:
             durable=sum(row.size for row in rows if row.durable),
             changed_at=max((row.changed_at for row in rows), default=0.0),
             begun=any(row.durable for row in files),
-            exposed=tuple(row for row in files if not row.durable and settled(row) and row.local() is not None),
+            exposed=tuple(
+                row for row in files if not (row.durable or row.plain) and settled(row) and row.local() is not None
+            ),
             open=tuple(opened),
             pointers=tuple(row for row in rows if row.points_to is not None),
             held={place: sum(row.size for row in files if place in row.copies) for place in TIERS},

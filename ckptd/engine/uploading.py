@@ -12,11 +12,16 @@ from ckptd.domain.model import Checksums, Place
 from ckptd.domain.names import key_of
 from ckptd.engine import owning
 from ckptd.engine.context import Context
+from ckptd.engine.looking import Found
 from ckptd.engine.matching import matches
 from ckptd.engine.reusing import Reusing
 from ckptd.engine.volume import Volume
+from ckptd.manifest import ManifestEntry
 from ckptd.manifest.format import FORMAT_KEY
 from ckptd.transfer.transfers import Small
+
+SYNC_PRIORITY = 50
+"""Of uploads: a job waits. Behind what somebody fetches."""
 
 
 class Uploading:
@@ -68,6 +73,38 @@ class Uploading:
         context.copied.pop(file, None)
         if uploaded.copied:
             context.copied[file] = generation, uploaded.copied
+
+    async def upload_open(self, row: FileRow, location: str, found: Found) -> None:
+        """Sends what was found of a file that its writer has open, ahead of others: he waits for it. See `syncing`.
+
+        Raises RemoteError, SourceChanged.
+        """
+        context, volume, key = self._context, self._context.volumes[row.volume], key_of(row.path)
+        before = context.synced.get(row.id)
+        if before is not None and before.key == key and before.attributes == found.attributes:
+            sums = await context.transfers.checksum(
+                location, found.stamp
+            )  # who writes through a mapping changes no time
+            if sums.whole == (before.checksums and before.checksums.whole):
+                return
+        if key in context.deleting:
+            raise SourceChanged(f"an older object at {key} is being deleted")
+        try:
+            uploaded = await context.transfers.upload(
+                volume.remote, key, location, found.stamp,
+                journal_key=row.upload_key, on_bytes=self._counting(row.id), priority=SYNC_PRIORITY,
+            )  # fmt: skip
+        except asyncio.CancelledError:
+            await context.catalog.manifests.leave(volume.name, [key])
+            raise
+        finally:
+            self.sent.pop(row.id, None)
+        now = await context.catalog.files.get(row.id)
+        if now is None or now.path != row.path:
+            await context.catalog.manifests.leave(volume.name, [key])
+            raise SourceChanged(f"{row.path} was renamed or deleted while it was sent")
+        await context.catalog.files.put_object(row.id, key, uploaded.etag)
+        context.synced[row.id] = ManifestEntry(key, found.attributes, uploaded.checksums, etag=uploaded.etag)
 
     async def upload_several(self, wanted: Mapping[int, int]) -> None:
         """The same of many small files of one volume, given by id with their generation.
@@ -146,14 +183,19 @@ class Uploading:
         if row.step is None:
             return False
         context, unit = self._context, (volume.name, row.run, row.step)
-        if unit not in self._looked_up:
-            # Where a file system is not mounted any more, its directory takes every file without a complaint.
-            await context.transfers.require(volume.remote, FORMAT_KEY)
-            await context.known.refresh(volume, row.run, row.step)
-            self._looked_up.add(unit)
+        await self.look_up(volume, row.run, row.step)
         committed = context.known.of(*unit)
         entry = None if committed is None else committed.entries().get(row.path)
         if entry is None or matches(row, entry):
             return False
         context.wake()
         return True
+
+    async def look_up(self, volume: Volume, run: str, step: int) -> None:
+        """Once for each checkpoint, before the first of it is sent: who else wrote manifests of it. Raises RemoteError."""
+        context, unit = self._context, (volume.name, run, step)
+        if unit not in self._looked_up:
+            # Where a file system is not mounted any more, its directory takes every file without a complaint.
+            await context.transfers.require(volume.remote, FORMAT_KEY)
+            await context.known.refresh(volume, run, step)
+            self._looked_up.add(unit)

@@ -9,7 +9,7 @@ from ckptd.domain.model import Place
 from ckptd.manifest import ManifestStore
 from ckptd.policy.policy import Policy
 from ckptd.tiers.object_names import name_of, number_of
-from ckptd.transfer.transfers import Remote
+from ckptd.transfer.transfers import ObjectStat, Remote
 
 
 @dataclass(slots=True)
@@ -82,6 +82,8 @@ class Volume:
     """Of a mount; None until its server has said something."""
     taken_away: set[str] = field(default_factory=set)
     """Paths of stubs that we remove ourselves: their going is no wish of the job's."""
+    plain: dict[str, ObjectStat] | None = None
+    """Of a mount: objects that no manifest describes and that are shown, by path (`engine.plain`). None: not listed yet."""
 
     def locate(self, path: str) -> str:
         return os.path.join(self.root, path)

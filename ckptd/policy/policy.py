@@ -11,6 +11,11 @@ class Sync(StrEnum):
     LATEST = "latest"  # complete checkpoints only; what was superseded before its upload began is skipped
 
 
+class Fsync(StrEnum):
+    LOCAL = "local"  # returns when the tier has it
+    REMOTE = "remote"  # on a mounted volume: returns when the remote has confirmed size and checksum
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     keep_hot: int = 2
@@ -26,3 +31,4 @@ class Policy:
     """Quiet seconds before a checkpoint without a marker counts as complete."""
     nodes: int = 0
     """How many nodes' manifests make a checkpoint whole; 0: found out from launcher, names and index."""
+    fsync: Fsync = Fsync.LOCAL

@@ -45,7 +45,9 @@ def remote_work(standings: Sequence[Standing], now: float, *, draining: bool = F
     uploads.sort(key=lambda entry: entry[0])
     # While the node is drained nobody's second best goes before somebody's best.
     classes = groupby(uploads, key=lambda entry: entry[0][:2] if draining else ())
-    in_turn = [it for _, some in classes for it in _in_turn([(standing, file) for _, standing, file in some], standings)]
+    in_turn = [
+        it for _, some in classes for it in _in_turn([(standing, file) for _, standing, file in some], standings)
+    ]
     ordered = [*uncommits, *commits, *((standing, Upload(file.id, file.generation)) for standing, file in in_turn)]
     return list(_with_trials(standings, ordered))
 

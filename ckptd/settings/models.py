@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
-from ckptd.policy.policy import Policy, Sync
+from ckptd.policy.policy import Fsync, Policy, Sync
 from ckptd.policy.scrub import ScrubPolicy
 from ckptd.settings.layouts import LayoutSettings
 from ckptd.settings.quantities import Percent, parse_budget, parse_size, parse_time
@@ -168,6 +168,10 @@ class TransferSettings(_Section):
         description="Parts of a file that are the same as in the checkpoint before are copied inside the remote instead of "
         "sent, where it can (S3, OSS, `file://`).",
     )
+    fsync_timeout: Seconds = Field(
+        default=600.0,
+        description="How long an `fsync` waits for the remote where the policy says `fsync = remote`; then it is `EIO`.",
+    )
 
 
 class ScrubSettings(_Section):
@@ -233,12 +237,17 @@ class PolicySettings(_Section):
         description="Nodes that write a checkpoint together: it is committed when so many have. 0: found out from the "
         "launcher, the names and the layout's own index.",
     )
+    fsync: Annotated[Fsync, Field(strict=False)] = Field(
+        default=_POLICY.fsync,
+        description="`local`: returns when the tier has it. `remote`: on a mounted volume, returns when the remote has "
+        "confirmed size and checksum of the content.",
+    )
 
     def to_policy(self) -> Policy:
         return Policy(
             keep_hot=self.keep_hot, keep_nvme=self.keep_nvme, keep_remote=self.keep_remote,
             keep_every=self.keep_every, sync=self.sync, settle_s=self.settle,
-            nodes=self.nodes,
+            nodes=self.nodes, fsync=self.fsync,
         )  # fmt: skip
 
 

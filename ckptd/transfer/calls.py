@@ -252,6 +252,36 @@ class ReadPart(Call[Done]):
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakePart(Call[Taken]):
+    """`ReadPart` of an object of which nobody has said a checksum: it is taken on the way."""
+
+    lane: ClassVar[Lane] = Lane.PARTS
+    remote: Remote
+    key: str
+    staged: str
+    offset: int
+    length: int
+    etag: str
+    """Its version: parts of two are never joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealTaken(Call[Checksums]):
+    """Flushes the staged file to its disk, and joins the checksums of its parts."""
+
+    lane: ClassVar[Lane] = Lane.LOCAL
+    staged: str
+    size: int
+    part_size: int
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadWhole(Call[Done]):
     """`Allocate`, `ReadPart` and `Seal` in one, for a file that is one part (or none)."""
 
@@ -359,7 +389,8 @@ class Delete(Call[Done]):
 CALLS: dict[type[Call[Any]], type[Any]] = {
     Describe: Features, Probe: Done, PutWhole: Stored, PutSeveral: SeveralStored, Begin: Begun, PutPart: PartStored,
     Finish: Stored, Abort: Done,
-    Allocate: Allocated, ReadPart: Done, ReadWhole: Done, Seal: Done, CheckPart: Done, Sum: Checksums,
-    CheckStretch: Done, Copy: Checksums, Get: Data, Put: ObjectStat, ListPage: Page, Head: Found, Delete: Done,
+    Allocate: Allocated, ReadPart: Done, ReadWhole: Done, TakePart: Taken, SealTaken: Checksums, Seal: Done,
+    CheckPart: Done, Sum: Checksums, CheckStretch: Done, Copy: Checksums, Get: Data, Put: ObjectStat, ListPage: Page,
+    Head: Found, Delete: Done,
 }  # fmt: skip
 """Every call, with the type of its answer."""

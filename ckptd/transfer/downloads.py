@@ -34,6 +34,18 @@ class DownloadJob:
         return tuple(parts_of(self.checksums.size, self.checksums.part_size))
 
 
+@dataclass(frozen=True, slots=True)
+class TakeJob:
+    """An object of which only its listing speaks."""
+
+    remote: calls.Remote
+    stat: calls.ObjectStat
+    part_size: int
+    turn: Turn
+    progress: Progress
+    on_part: Callable[[int, int], None]
+
+
 class Downloads:
     def __init__(self, dispatcher: Dispatcher, journal: Journal, width: int, tallies: Tallies) -> None:
         self._ask = dispatcher.ask
@@ -54,6 +66,29 @@ class Downloads:
                     os.unlink(staged)
                 await self._journal.forget(journal_key)
             raise
+
+    async def take(self, job: TakeJob, staged: str) -> Checksums:
+        """Without a journal: what was begun is begun anew. Nothing stays in `staged` when it fails."""
+        stat = job.stat
+        crcs: dict[int, int] = {}
+
+        async def fetch(part: Part) -> None:
+            call = calls.TakePart(job.remote, stat.key, staged, part.offset, part.length, stat.etag)
+            taken = await self._ask(call, remote=job.remote.name, turn=job.turn, on_bytes=job.progress.moved)
+            crcs[part.number] = taken.crc64nvme
+            job.on_part(part.offset, part.length)
+
+        try:
+            await self._ask(calls.Allocate(staged, Checksums(stat.size, job.part_size, (), 0), "", ()))
+            await side_by_side(parts_of(stat.size, job.part_size), fetch, self._width)
+            parts = tuple(crcs[number] for number in sorted(crcs))
+            sums = await self._ask(calls.SealTaken(staged, stat.size, job.part_size, parts))
+            _compare(stat, sums)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(staged)
+            raise
+        return sums
 
     async def verify(self, job: DownloadJob) -> None:
         found = (await self._ask(calls.Head(job.remote, job.key), remote=job.remote.name)).stat
@@ -115,3 +150,10 @@ class Downloads:
 
     async def _ask_for(self, job: DownloadJob, call: calls.Call[calls.Done]) -> None:
         await self._ask(call, remote=job.remote.name, turn=job.turn, on_bytes=job.progress.moved)
+
+
+def _compare(stat: calls.ObjectStat, sums: Checksums) -> None:
+    if stat.crc64nvme not in (None, sums.whole):
+        raise Refused(
+            Refusal(CHECKSUM, f"it came with checksum {sums.whole:016x}, and the store says {stat.crc64nvme:016x}")
+        )

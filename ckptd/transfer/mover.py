@@ -110,6 +110,8 @@ def perform(registry: Registry, call: calls.Call[Any], task: Task) -> object:
             return receiving.allocate(call, task)
         case calls.Seal():
             return receiving.seal(call)
+        case calls.SealTaken():
+            return receiving.seal_taken(call)
         case calls.Sum():
             return copying.checksum(call, task)
         case calls.CheckStretch():
@@ -128,6 +130,8 @@ def perform(registry: Registry, call: calls.Call[Any], task: Task) -> object:
             return receiving.read_whole(registry.open(call.remote), call, task)
         case calls.ReadPart():
             return receiving.read_part(registry.open(call.remote), call, task)
+        case calls.TakePart():
+            return receiving.take_part(registry.open(call.remote), call, task)
         case calls.CheckPart():
             return receiving.check_part(registry.open(call.remote), call, task)
     return requests.perform(registry, call)

@@ -43,6 +43,20 @@ def read_part(backend: Backend, call: calls.ReadPart, task: Task) -> calls.Done:
     return calls.Done()
 
 
+def take_part(backend: Backend, call: calls.TakePart, task: Task) -> calls.Taken:
+    descriptor = _open(call.staged, os.O_RDWR)
+    try:
+        return calls.Taken(_receive(backend, call, descriptor, task, etag=call.etag or None))
+    finally:
+        os.close(descriptor)
+
+
+def seal_taken(call: calls.SealTaken) -> Checksums:
+    sums = Checksums(call.size, call.part_size, call.parts, joined(call.parts, call.size, call.part_size))
+    seal(calls.Seal(call.staged, sums))
+    return sums
+
+
 def read_whole(backend: Backend, call: calls.ReadWhole, task: Task) -> calls.Done:
     with _removed_on_failure(call.staged), _staged(call.staged, call.size) as descriptor:
         if call.size:
@@ -80,6 +94,13 @@ def check_part(backend: Backend, call: calls.CheckPart, task: Task) -> calls.Don
 
 
 def _fill(backend: Backend, call: calls.ReadPart, descriptor: int, task: Task) -> None:
+    _compare(_receive(backend, call, descriptor, task), call.crc64nvme, call.number)
+
+
+def _receive(
+    backend: Backend, call: calls.ReadPart | calls.TakePart, descriptor: int, task: Task, *, etag: str | None = None
+) -> int:
+    """Returns the checksum of what came."""
     crc, at = 0, call.offset
 
     def keep(view: memoryview) -> None:
@@ -94,8 +115,8 @@ def _fill(backend: Backend, call: calls.ReadPart, descriptor: int, task: Task) -
         except OSError as error:
             task.stop(local_failure(error, call.staged).refusal)
 
-    backend.stream(call.key, call.offset, call.length, block(), keep)
-    _compare(crc, call.crc64nvme, call.number)
+    backend.stream(call.key, call.offset, call.length, block(), keep, etag=etag)
+    return crc
 
 
 def _compare(got: int, meant: int, number: int) -> None:

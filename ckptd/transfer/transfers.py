@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
@@ -22,7 +22,7 @@ from ckptd.transfer import calls
 from ckptd.transfer.backoff import Backoff
 from ckptd.transfer.calls import Features, ObjectStat, Remote, Small
 from ckptd.transfer.dispatch import Dispatcher, Turn
-from ckptd.transfer.downloads import DownloadJob, Downloads
+from ckptd.transfer.downloads import DownloadJob, Downloads, TakeJob
 from ckptd.transfer.health import Health, HealthBook
 from ckptd.transfer.journal import Journal
 from ckptd.transfer.pool import MoverPool
@@ -217,6 +217,23 @@ class Transfers:
             job = DownloadJob(remote, key, checksums, turn, progress, on_part)
             await self._downloads.run(job, staged, journal_key)
 
+    async def take(
+        self, remote: Remote, stat: ObjectStat, staged: str,
+        *, on_part: Callable[[int, int], None] = lambda _offset, _length: None,
+    ) -> Checksums:  # fmt: skip
+        """The object of that size and version, of which nobody has said a checksum, into the new file `staged`; the checksum is
+        taken on the way, and compared where the store has one. Nothing stays when it fails.
+
+        Raises IntegrityError (also where it is another version by now), NoRoom, RemoteError.
+        """
+        with spoken(_object(remote, stat.key)), Progress(stat.size, _ignore, self._down, self._queue) as progress:
+            features = await self._features_of(remote)
+            part_size = part_size_for(
+                stat.size, self._part_size, min_part_size=features.min_part_size, max_parts=features.max_parts
+            )
+            turn = Turn(DOWNLOAD_PRIORITY, self._slots.ticket(), remote.name)
+            return await self._downloads.take(TakeJob(remote, stat, part_size, turn, progress, on_part), staged)
+
     async def verify_remote(
         self, remote: Remote, key: str, checksums: Checksums, on_bytes: Callable[[int], None] = _ignore
     ) -> None:
@@ -328,15 +345,16 @@ class Transfers:
 
     async def list(self, remote: Remote, prefix: str) -> list[ObjectStat]:
         """All objects under a prefix, in key order."""
-        stats: list[ObjectStat] = []
+        return [stat async for page in self.pages(remote, prefix) for stat in page]
+
+    async def pages(self, remote: Remote, prefix: str) -> AsyncGenerator[Sequence[ObjectStat], None]:
+        """The same, some at a time."""
+        after, more = "", True
         with spoken(f"{_remote(remote)}, listing '{prefix}'"):
-            more = True
             while more:
-                after = stats[-1].key if stats else ""
                 page = await self._ask(calls.ListPage(remote, prefix, after, PAGE), remote=remote.name)
-                stats.extend(page.stats)
-                more = page.more
-        return stats
+                yield page.stats
+                after, more = page.stats[-1].key if page.stats else "", page.more
 
     async def head(self, remote: Remote, key: str) -> ObjectStat | None:
         with spoken(_object(remote, key)):

@@ -60,6 +60,7 @@ POLICY_KEYS = {
     "sync": "all",
     "settle": "2s",
     "nodes": "0",
+    "fsync": "local",
 }
 
 

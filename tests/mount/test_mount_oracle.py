@@ -86,6 +86,7 @@ def test_every_user_reaches_the_tree(served: Served, plain: Path) -> None:
         side.close()
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a history with a large write in it
 def test_the_mount_does_what_a_tmpfs_does(either: Served, plain: Path) -> None:
     number = 0
 

@@ -60,6 +60,7 @@ class Contents:
         _, flags, _ = wire.FSYNC_IN.unpack_from(request.body)
         fd = self._fd(request.nodeid)
         (os.fdatasync if flags & wire.FSYNC_FDATASYNC else os.fsync)(fd)
+        self._context.wait_for_remote(self._tree.node(request.nodeid))
         return b""
 
     def fallocate(self, request: Request) -> bytes:

@@ -25,6 +25,14 @@ class Fetching(Exception):
         self.path = path
 
 
+class Syncing(Exception):
+    """All is done here, and the request is answered when the daemon says that the remote has the content too."""
+
+    def __init__(self, path: bytes, *, directory: bool) -> None:
+        super().__init__(path)
+        self.path, self.directory = path, directory
+
+
 @dataclass
 class Context:
     tree: Tree
@@ -39,6 +47,8 @@ class Context:
     patient: bool = True
     """The request that is handled may wait for room."""
     acting: tuple[int, int] = (0, 0)
+    fsync_asks: Callable[[], bool] = lambda: False
+    """Whether fsync may have to wait for the remote: the daemon knows."""
 
     def act_as(self, uid: int, gid: int) -> None:
         """Whose the files made from here on are. Permissions were checked by the kernel (default_permissions)."""
@@ -70,6 +80,11 @@ class Context:
         self.nodes.identify(node, stat)
         self.nodes.points(node, target)
         return not node.flags & COLD
+
+    def wait_for_remote(self, node: Node, *, directory: bool = False) -> None:
+        """At the end of an fsync. Raises Syncing where the daemon is to be asked. What has no name any more is sent nowhere."""
+        if self.fsync_asks() and not node.flags & IS_KEPT:
+            raise Syncing(self.tree.path(node), directory=directory)
 
     def need(self, node: Node) -> None:
         """Before anything that wants the bytes or changes the file. Raises Fetching while it is cold."""

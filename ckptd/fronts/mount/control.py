@@ -5,6 +5,9 @@
     {"op": "fetcher"}                   -> {"ok": true}; from here on cold files are asked for here: {"fetch": path}
     {"op": "part", "path", "staged", "offset", "length"}  (no answer) checked bytes of a file that is being fetched, in `staged`
     {"op": "fetched", "path", "errno"}  (no answer) a fetch has ended; 0: the file is in its place
+    {"op": "fsync", "asks": bool}  -> {"ok": true, "fsync_asks": bool}; true: from here on each fsync is asked for, as cold files
+                                   are: {"fsync": id, "path", "directory": bool}; {"unsync": id} where its caller was interrupted
+    {"op": "synced", "id", "errno"}  (no answer) what an fsync waits for is in the remote (0), or cannot be had there
     {"op": "stop"}                      -> {"ok": true}, and the server ends; the mount stays for the next one
 
 A socketpair whose other end is closed means that the holder is gone, and the mount with it: the server ends. Of those who
@@ -33,6 +36,10 @@ class Served(Protocol):
     def fetched(self, path: bytes, error: int) -> None: ...
 
     def partly(self, path: bytes, staged: bytes, offset: int, length: int) -> None: ...
+
+    def synced(self, unique: int, error: int) -> None: ...
+
+    def fsync_asks(self, asks: bool) -> None: ...
 
     def fetcher(self, control: Control) -> None: ...
 
@@ -76,6 +83,12 @@ class Control:
             path, staged = os.fsencode(message["path"]), os.fsencode(message["staged"])
             server.partly(path, staged, int(message["offset"]), int(message["length"]))
             return None
+        if op == "synced":
+            server.synced(int(message["id"]), int(message["errno"]))
+            return None
+        if op == "fsync":
+            server.fsync_asks(bool(message["asks"]))
+            return {"ok": True, "fsync_asks": bool(message["asks"])}
         if op == "invalidate":
             for path in message["paths"]:
                 server.invalidate(os.fsencode(path))

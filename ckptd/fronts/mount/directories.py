@@ -57,6 +57,7 @@ class Directories:
 
     def fsyncdir(self, request: Request) -> bytes:
         os.fsync(self._opened(wire.FSYNC_IN.unpack_from(request.body)[0], request.nodeid).fd)
+        self._context.wait_for_remote(self._tree.node(request.nodeid), directory=True)
         return b""
 
     def _opened(self, handle: int, id: int) -> Stream:

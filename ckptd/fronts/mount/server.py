@@ -21,7 +21,7 @@ from typing import Any
 from ckptd.fronts.mount import wire
 from ckptd.fronts.mount.ahead import Ahead
 from ckptd.fronts.mount.channel import Channel, Request, Unmounted
-from ckptd.fronts.mount.context import Context, Fetching
+from ckptd.fronts.mount.context import Context, Fetching, Syncing
 from ckptd.fronts.mount.control import Control, Controls
 from ckptd.fronts.mount.dispatch import Answer, Dispatch
 from ckptd.fronts.mount.expected import Expected
@@ -63,8 +63,9 @@ class Server:
         placing = Placing(tree, self._ahead, self._expected)
         self._streams = Streams()
         self._context = Context(
-            tree, tree.nodes, self._outcomes, self._passthrough, self._ahead, placing, self._streams, self._want
-        )
+            tree, tree.nodes, self._outcomes, self._passthrough, self._ahead, placing, self._streams, self._want,
+            fsync_asks=lambda: self._state.fsync_asks,
+        )  # fmt: skip
         self._waiting = Waiting()
         self._request = Request()
         self._requests = 0
@@ -142,6 +143,9 @@ class Server:
             self._fetch(wanted.path, message)
         except NeedsRoom as wanted:
             self._wait_for_room(wanted, message, until)
+        except Syncing as wanted:
+            self._waiting.for_remote(request, message, wanted)
+            self._ask_to_sync(request.unique, wanted)
         except BlockingIOError:
             self._waiting.for_lease(request, message)
         except OSError as error:
@@ -222,10 +226,26 @@ class Server:
         for message in self._waiting.partly(path):
             self._handle(message)
 
+    def _ask_to_sync(self, unique: int, wanted: Syncing) -> None:
+        if self._fetcher is not None:
+            self._fetcher.send({"fsync": unique, "path": os.fsdecode(wanted.path), "directory": wanted.directory})
+
+    def synced(self, unique: int, error: int) -> None:
+        """The remote has what an fsync waits for (0), or cannot have it (an errno)."""
+        message = self._waiting.synced(unique)
+        if message is not None:
+            self._request.fill(message)
+            self._channel.refuse(self._request, error)
+
+    def fsync_asks(self, asks: bool) -> None:
+        self._state.fsync_asks = asks
+
     def _interrupt(self, request: Request) -> None:
-        """Ctrl-C on a call that waits for a fetch. The fetch goes on. INTERRUPT itself is not answered."""
+        """Ctrl-C on a call that waits for a fetch, which goes on, or for the remote. INTERRUPT itself is not answered."""
         unique = wire.INTERRUPT_IN.unpack_from(request.body)[0] & ~wire.UNIQUE_RESEND
         message = self._waiting.withdraw(unique)
+        if message is None and (message := self._waiting.synced(unique)) is not None and self._fetcher is not None:
+            self._fetcher.send({"unsync": unique})
         if message is not None:
             self._request.fill(message)
             self._channel.refuse(self._request, errno.EINTR)
@@ -235,6 +255,8 @@ class Server:
         self._fetcher = control
         for path in self._waiting.files():
             control.send({"fetch": os.fsdecode(path)})
+        for unique, wanted in self._waiting.remote():
+            self._ask_to_sync(unique, wanted)
 
     def left(self, control: Control) -> None:
         if control is self._fetcher:

@@ -3,7 +3,8 @@
 A page of header, then slots of one size, one a node that the kernel knows. SIGKILL stops a process between two instructions and
 takes nothing from a shared mapping; so what counts is the order of stores. Whatever makes a record valid is stored last, alone.
 
-    header   magic, version; what INIT agreed; the newest backing id; the node that was given out last, and to which request
+    header   magic, version; what INIT agreed; the newest backing id; the node that was given out last, and to which request;
+             whether fsync asks the daemon
     journal  one record: the outcome of the last mutation (outcomes.py)
     slots    node id, identity (device and inode), count of lookups, opens, backing id, parent and name (nodes.py)
 
@@ -36,6 +37,9 @@ _BACKING_AT = 128
 _GIVEN = struct.Struct("<QII")
 """request slot count-before"""
 _GIVEN_AT = 192
+
+_FSYNC_AT = 256
+"""One byte. 1: fsync asks the daemon; 0: it is local, or nobody has said anything yet."""
 
 _FIXED = struct.Struct("<BBHIQQQQII")
 """used flags namelen nlookup nodeid ino dev parent backing opens"""
@@ -101,6 +105,16 @@ class State:
     @newest_backing.setter
     def newest_backing(self, id: int) -> None:
         _BACKING.pack_into(self.map, _BACKING_AT, id)
+
+    # ---- what fsync waits for
+
+    @property
+    def fsync_asks(self) -> bool:
+        return self.map[_FSYNC_AT] == 1
+
+    @fsync_asks.setter
+    def fsync_asks(self, asks: bool) -> None:
+        self.map[_FSYNC_AT] = asks
 
     # ---- which node went out last
 

@@ -1,6 +1,6 @@
-"""Requests that wait: for a cold file, for a lease of the daemon to end, for room in a tier.
+"""Requests that wait: for a cold file, for a lease of the daemon to end, for room in a tier, for the remote.
 
-Each is kept as it came and handled again.
+Each is kept as it came, and handled again; those that wait for the remote are answered then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from ckptd.fronts.mount.channel import Request
+from ckptd.fronts.mount.context import Syncing
 
 LEASE_MS = 2
 """How often a file is tried on which the daemon has a lease. It holds one while it exchanges a name, which is quick."""
@@ -27,9 +28,10 @@ class Waiting:
         self._room: dict[int, tuple[bytes, float]] = {}
         """Messages, and until when each waits."""
         self._look_at = 0.0
+        self._remote: dict[int, tuple[bytes, Syncing]] = {}
 
     def __len__(self) -> int:
-        return len(self._leases) + len(self._room) + sum(map(len, self._files.values()))
+        return len(self._remote) + len(self._leases) + len(self._room) + sum(map(len, self._files.values()))
 
     def for_file(self, path: bytes, request: Request, message: memoryview) -> None:
         self._files.setdefault(path, {})[request.unique] = bytes(message)
@@ -54,6 +56,18 @@ class Waiting:
         """`until`: by the monotonic clock; then it is to be handled in another way."""
         self._look_at = time.monotonic() + ROOM_MS / 1000
         self._room[request.unique] = bytes(message), until
+
+    def for_remote(self, request: Request, message: memoryview, wanted: Syncing) -> None:
+        self._remote[request.unique] = bytes(message), wanted
+
+    def remote(self) -> list[tuple[int, Syncing]]:
+        """Unique ids, and what each waits for."""
+        return [(unique, wanted) for unique, (_, wanted) in self._remote.items()]
+
+    def synced(self, unique: int) -> memoryview | None:
+        """The request, which does not wait any more; None: it has not waited, or somebody has ended that."""
+        waited = self._remote.pop(unique, None)
+        return None if waited is None else memoryview(waited[0])
 
     def arrived(self, path: bytes) -> Iterator[memoryview]:
         for message in self._files.pop(path, {}).values():
