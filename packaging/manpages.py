@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -140,7 +141,8 @@ def _is_model(kind: object) -> typing.TypeGuard[type[BaseModel]]:
 
 def _default(title: str, key: str, field: FieldInfo, defaults: dict[str, str]) -> str:
     value = defaults.get(f"{title.strip('[]')}.{key}", "")
-    return "" if field.is_required() or not value or "Default:" in str(field.description) else f" Default: `{value}`."
+    shown = {"True": "true", "False": "false", "0B": "0"}.get(value, value)
+    return "" if field.is_required() or not value or "Default:" in str(field.description) else f" Default: `{shown}`."
 
 
 def _head(name: str, section: int, summary: str) -> Iterator[str]:
@@ -161,8 +163,8 @@ def _item(term: str, meaning: str) -> Iterator[str]:
 
 
 def _prose(text: str) -> Iterator[str]:
-    """Paragraphs; what begins with click's mark \\b keeps its lines."""
-    for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
+    """Paragraphs; what begins with click's mark for that, a backspace, keeps its lines."""
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", inspect.cleandoc(text))):
         if number:
             yield ".PP"
         if paragraph.startswith("\b"):

@@ -77,7 +77,7 @@ def _version() -> str:
 
 
 def _environment(stage: Path, interpreter: str) -> Path:
-    """ckptd with all it needs, as it will lie in the root of the target. Returns its interpreter, which works here too."""
+    """The program with all it needs, as it will lie in the root of the target. Returns its interpreter, which works here too."""
     interpreter = os.path.realpath(interpreter)
     place = stage / ENVIRONMENT
     _run(interpreter, "-m", "venv", "--without-pip", "--symlinks", str(place))
