@@ -93,7 +93,9 @@ def _contract() -> Iterator[str]:
     yield ".PP"
     yield "Others stand for settings: see " + _bold("ckptd.toml") + "(5)."
     yield ".SH FILES"
-    yield from _item("/etc/ckptd/config.toml, ~/.config/ckptd/config.toml", "settings of root's daemon, and of a user's")
+    yield from _item(
+        "/etc/ckptd/config.toml, ~/.config/ckptd/config.toml", "settings of root's daemon, and of a user's"
+    )
     yield from _item("/var/lib/ckptd, ~/.local/state/ckptd", "catalog, lock and log")
     yield from _item("/run/ckptd/ckptd.sock", "where root's daemon answers")
 

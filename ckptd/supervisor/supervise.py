@@ -117,7 +117,7 @@ class Supervisor:
         return Pulse(self.manager.silence_s, self.clock())
 
     def _felt(self, pulse: Pulse, worker: Worker, *, beat: bool) -> None:
-        """Kills a worker that hangs. The service manager hears that all is well while the worker answers, or is being replaced."""
+        """Kills a worker that hangs. The service manager is told that all is well while it answers, or is being replaced."""
         self.bound_log()
         pulse.look(self.clock(), beat=beat)
         if beat or not pulse.serves:

@@ -1,7 +1,8 @@
 """Builds ckptd's Debian package: python packaging/deb/build.py [--out DIR] [--stage DIR [--reuse]] [--version VERSION]
 
 A private environment in /opt/ckptd for the distribution's own interpreter (`--python`, /usr/bin/python3), so that nothing on the
-machine can shadow its packages; the programs, units, completions and man pages beside it. Build it on the distribution that it is for.
+machine can shadow its packages; the programs, units, completions and man pages beside it. Build it on the distribution that it
+is for.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 mount -t proc proc proc
+mkdir -p ".$2"
+mount --bind "$2" ".$2"
 touch run/booted
 exec sleep infinity
 """
@@ -49,14 +51,20 @@ class Debian:
 
     def run(self, command: str, *, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """By its shell, as root."""
-        done = subprocess.run(self._words(command), capture_output=True, text=True, check=False, timeout=timeout,
-                              env=self._environment)  # fmt: skip
+        words = [*self.words, "/bin/sh", "-c", command]
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=timeout, env=self._environment
+        )
         assert not check or done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self._words(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+            [*self.words, "/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
         )
 
     def until(self, command: str) -> None:
@@ -67,15 +75,32 @@ class Debian:
 
     _environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
-    def _words(self, command: str) -> list[str]:
-        return ["nsenter", "-t", str(self._pid), "-m", "-p", "chroot", str(self.root), "/bin/sh", "-c", command]
+    @property
+    def words(self) -> list[str]:
+        """Before a command: in it."""
+        return ["nsenter", "-t", str(self._pid), "-m", "-p", "chroot", str(self.root)]
 
 
 @contextlib.contextmanager
-def running(root: Path) -> Iterator[Debian]:
-    """With its end all of its processes are killed, and with them its mounts are gone."""
-    words = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c", _BOOT, "sh"]
-    holder = subprocess.Popen([*words, str(root)])
+def running(root: Path, common: Path) -> Iterator[Debian]:
+    """With its end all of its processes are killed, and with them its mounts are gone.
+
+    `common`: a directory that is seen in it by the same path.
+    """
+    words = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        _BOOT,
+        "sh",
+    ]
+    holder = subprocess.Popen([*words, str(root), str(common)])
     try:
         end = time.monotonic() + 30
         while not (pid := _child_of(holder.pid)) or not os.path.exists(f"/proc/{pid}/root{root}/run/booted"):

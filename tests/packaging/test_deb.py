@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,7 +72,8 @@ def newer(folder: Path, package: Path) -> Path:
 @pytest.fixture(scope="module")
 def debian(folder: Path) -> Iterator[Debian]:
     bootstrap(folder / "root")
-    with running(folder / "root") as made:
+    (folder / "common").mkdir()
+    with running(folder / "root", folder / "common") as made:
         yield made
 
 
@@ -141,3 +144,44 @@ def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newe
     assert "/var/lib/ckptd is kept" in purged.stderr
     assert debian.run("find /var/lib/ckptd/nvme /srv/remote -type f").stdout == tier
     assert debian.run("ls -d /opt/ckptd /etc/ckptd /usr/bin/ckptctl", check=False).stdout == ""
+
+
+@pytest.mark.packagers
+def test_the_ansible_role_makes_a_node_and_finds_nothing_to_do_the_second_time(
+    debian: Debian, package: Path, folder: Path
+) -> None:
+    """Ansible runs here; what it does on the node, it does in the clean Debian."""
+    program = Path(sys.executable).with_name("ansible-playbook")
+    if not program.exists():
+        pytest.skip("Ansible is not installed (make packagers)")
+    interpreter = folder / "python-there"
+    interpreter.write_text(f'#!/bin/sh\nexec {shlex.join(debian.words)} /usr/bin/python3 "$@"\n', encoding="ascii")
+    interpreter.chmod(0o755)
+    settings = {
+        "ckptd_hosts": "all", "ckptd_deb": str(package), "ansible_python_interpreter": str(interpreter),
+        "ansible_become": False, "ansible_remote_tmp": str(folder / "common"), "ansible_pipelining": True,
+        "ckptd_environment": {"AWS_PROFILE": "training"},
+        "ckptd_config": '[[volumes]]\nname = "ckpt"\npath = "/ckpt"\nremote = "file:///srv/other"\n',
+    }  # fmt: skip
+
+    def play(**changed: object) -> subprocess.CompletedProcess[str]:
+        words = [program, "-i", "node,", "-c", "local", "site.yml", "-e", json.dumps(settings | changed)]
+        environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(folder / "ansible")}
+        return subprocess.run(
+            words, cwd=ROOT / "packaging/ansible", capture_output=True, text=True, check=False, env=environment
+        )
+
+    debian.run("apt-get -q update")
+    first = play()
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "file:///srv/other" in debian.run("ckptctl config show").stdout
+    assert (
+        debian.run("stat -c %a /etc/ckptd/environment; cat /etc/ckptd/environment").stdout
+        == "600\nAWS_PROFILE=training\n"
+    )
+    second = play()
+    assert re.search(r"^node .* changed=0 .* failed=0 ", second.stdout, re.MULTILINE), second.stdout
+    mistaken = play(ckptd_config="[node]\nnmae = 'n'\n")  # is refused before it is in place
+    assert mistaken.returncode != 0
+    assert "did you mean name" in mistaken.stdout
+    assert "file:///srv/other" in debian.run("ckptctl config show").stdout

@@ -30,7 +30,9 @@ OWN_MOUNTS = (
 )  # fmt: skip
 """Each gives a service a mount namespace: systemd.exec(5). (A few only together with others.)"""
 
-analyzed = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (make packagers)")
+analyzed = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (make packagers)"
+)
 
 
 def analyze(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedProcess[str]:

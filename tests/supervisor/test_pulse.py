@@ -34,7 +34,9 @@ def test_time_in_which_the_supervisor_was_not_awake_is_no_silence() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.booleans()), max_size=100), st.floats(0.1, 1e4))
-def test_it_is_never_hung_with_a_beat_among_the_last_five_looks(looks: list[tuple[float, bool]], limit_s: float) -> None:
+def test_it_is_never_hung_with_a_beat_among_the_last_five_looks(
+    looks: list[tuple[float, bool]], limit_s: float
+) -> None:
     pulse, now = Pulse(limit_s, seen=0, serves=True), 0.0
     for at, (waited, beat) in enumerate(looks):
         now += waited
