@@ -39,7 +39,7 @@ Architecture: {architecture}
 Maintainer: the ckptd authors <ckptd@example.com>
 Depends: python3 (>= {python}~), python3 (<< {next_python})
 Recommends: ca-certificates
-Section: science
+Section: admin
 Priority: optional
 Installed-Size: {size}
 Description: training checkpoints at memory speed, durable in the background

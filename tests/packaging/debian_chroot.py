@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 RELEASE = "bookworm"
+PYTHON = "/usr/bin/python3.11"
+"""The release's own, which the package must be built with."""
 MIRROR = os.environ.get("CKPTD_TEST_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 _BOOT = """
 set -e
@@ -35,7 +37,8 @@ def reason_for_none() -> str:
     missing = [name for name in ("debootstrap", "dpkg-deb", "unshare", "nsenter") if not shutil.which(name, path=path)]
     if missing:
         return f"not installed here: {', '.join(missing)} (make packagers)"
-    return "" if os.path.exists("/dev/fuse") else "there is no /dev/fuse here"
+    absent = [path for path in (PYTHON, "/dev/fuse") if not os.path.exists(path)]
+    return f"there is no {absent[0]} here" if absent else ""
 
 
 def bootstrap(root: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian_chroot import Debian, bootstrap, reason_for_none, running
+from debian_chroot import PYTHON, Debian, bootstrap, reason_for_none, running
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -39,7 +39,7 @@ print(number, os.path.getsize("/ckpt/run-1/held.bin") == number * 100000, flush=
 
 
 def build(*arguments: str) -> Path:
-    command = [sys.executable, str(ROOT / "packaging/deb/build.py"), *arguments]
+    command = [sys.executable, str(ROOT / "packaging/deb/build.py"), "--python", PYTHON, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return Path(done.stdout.split()[-1])
