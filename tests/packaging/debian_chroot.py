@@ -16,15 +16,16 @@ PYTHON = "/usr/bin/python3.11"
 MIRROR = os.environ.get("CKPTD_TEST_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 _BOOT = """
 set -e
+mount -t tmpfs tmpfs "$1"
+debootstrap --variant=minbase --include=python3 "$3" "$1" "$4" > "$2/debootstrap.log" 2>&1
 cd "$1"
 mount --rbind /dev dev
 mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs tmpfs run
-mount -t tmpfs tmpfs tmp
 mount -t proc proc proc
 mkdir -p ".$2"
 mount --bind "$2" ".$2"
-touch run/booted
+touch "$2/booted"
 exec sleep infinity
 """
 
@@ -41,16 +42,11 @@ def reason_for_none() -> str:
     return f"there is no {absent[0]} here" if absent else ""
 
 
-def bootstrap(root: Path) -> None:
-    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    command = ("debootstrap", "--variant=minbase", "--include=python3", RELEASE, str(root), MIRROR)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
 class Debian:
     def __init__(self, root: Path, pid: int) -> None:
-        self.root, self._pid = root, pid
+        self._root, self._pid = root, pid
+        self.root = Path(f"/proc/{pid}/root{root}")
+        """Its files, as seen from outside."""
 
     def run(self, command: str, *, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """By its shell, as root."""
@@ -70,55 +66,34 @@ class Debian:
             env=self._environment,
         )
 
-    def until(self, command: str) -> None:
-        end = time.monotonic() + 60
-        while self.run(command, check=False).returncode:
-            assert time.monotonic() < end, f"never: {command}"
-            time.sleep(0.2)
-
     _environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
     @property
     def words(self) -> list[str]:
         """Before a command: in it."""
-        return ["nsenter", "-t", str(self._pid), "-m", "-p", "chroot", str(self.root)]
+        return ["nsenter", "-t", str(self._pid), "-m", "-p", "chroot", str(self._root)]
 
 
 @contextlib.contextmanager
 def running(root: Path, common: Path) -> Iterator[Debian]:
-    """With its end all of its processes are killed, and with them its mounts are gone.
+    """It is made in memory. With its end all of its processes are killed, and its file systems are gone.
 
-    `common`: a directory that is seen in it by the same path.
+    `root`: an empty directory. `common`: one that is seen in it by the same path.
     """
-    words = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        _BOOT,
-        "sh",
-    ]
-    holder = subprocess.Popen([*words, str(root), str(common)])
+    unshared = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+    words = (*unshared, "sh", "-c", _BOOT, "sh", str(root), str(common), RELEASE, MIRROR)
+    holder = subprocess.Popen(words, env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
     try:
-        end = time.monotonic() + 30
-        while not (pid := _child_of(holder.pid)) or not os.path.exists(f"/proc/{pid}/root{root}/run/booted"):
-            assert holder.poll() is None, f"it ended with {holder.returncode}"
+        log, end = common / "debootstrap.log", time.monotonic() + 600
+        while not (common / "booted").exists():
+            assert holder.poll() is None, log.read_text(encoding="utf-8")[-4000:]
             assert time.monotonic() < end, "it does not boot"
-            time.sleep(0.05)
-        yield Debian(root, pid)
+            time.sleep(0.1)
+        yield Debian(root, _child_of(holder.pid))
     finally:
         holder.kill()
         holder.wait()
 
 
 def _child_of(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return 0
-    return int(text.split()[0]) if text.split() else 0
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian_chroot import PYTHON, Debian, bootstrap, reason_for_none, running
+from debian_chroot import PYTHON, Debian, reason_for_none, running
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -71,7 +71,7 @@ def newer(folder: Path, package: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def debian(folder: Path) -> Iterator[Debian]:
-    bootstrap(folder / "root")
+    (folder / "root").mkdir()
     (folder / "common").mkdir()
     with running(folder / "root", folder / "common") as made:
         yield made
