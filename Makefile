@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 # Tests and demo find ckptctl, and the servers that .ci/run installs, where they were installed.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test lint bench servers frameworks hdfs clean
+.PHONY: help demo test lint bench servers frameworks hdfs packagers deb clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ frameworks: $(FRAMEWORKS)/.installed ## installs torch, transformers, Lightning,
 hdfs: $(VENV)/.made ## installs a real HDFS (Hadoop's jars, Java, a KDC) for the tests; as root where Debian packages are missing
 	@$(VENV)/bin/python tests/servers/hdfs_install.py $(HDFS)/jars
 	@$(VENV)/bin/python tests/servers/kerberos_install.py $(HDFS)/kerberos
+
+packagers: $(VENV)/.packagers ## installs what packages are tested with: debootstrap, shells, ansible; as root where Debian packages are missing
+	@$(VENV)/bin/python tests/servers/packaging_install.py
+
+deb: $(VENV)/.made ## builds dist/ckptd_*.deb for this machine's Debian or Ubuntu
+	@$(VENV)/bin/python packaging/deb/build.py
 
 clean: ## removes what make has made (not your checkpoints)
 	rm -rf $(VENV) $(FRAMEWORKS) $(HDFS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
@@ -84,6 +90,11 @@ $(VENV)/.servers: $(VENV)/.test pyproject.toml
 $(VENV)/.peers: $(VENV)/.package pyproject.toml
 	@echo "installing what mounted volumes are measured against into $(VENV)"
 	@$(PIP) install --group peers
+	@touch $@
+
+$(VENV)/.packagers: $(VENV)/.test pyproject.toml
+	@echo "installing what packages are tested with into $(VENV)"
+	@$(PIP) install --group packagers
 	@touch $@
 
 # An environment of its own: what frameworks depend on must not decide what ckptd is tested with.

@@ -62,25 +62,36 @@ class Orders:
 
     settings: Settings
     socket_fd: int
-    ready_fd: int
+    pipe_fd: int
     restarts: int
     last_exit: str
     fronts: dict[str, Front]
     """By volume name."""
+    beat_s: float
+    """How often the supervisor wants to hear that the loop turns."""
 
     @classmethod
     def read(cls) -> Orders:
         document = json.loads(os.environ.pop(VARIABLE))
         return cls(
-            Settings.model_validate(document["settings"]), int(document["socket_fd"]), int(document["ready_fd"]),
+            Settings.model_validate(document["settings"]), int(document["socket_fd"]), int(document["pipe_fd"]),
             int(document["restarts"]), str(document["last_exit"] or ""),
             {name: Front(said["front"], said["reason"], said["socket"]) for name, said in document["fronts"].items()},
+            float(document["beat_s"]),
         )  # fmt: skip
 
     def say(self, message: dict[str, Any]) -> None:
+        self._write(json.dumps(message).encode() + b"\n")
+
+    async def beat(self) -> None:
+        """For ever: an empty line now and then, from the loop, says that it turns."""
+        while True:
+            self._write(b"\n")
+            await asyncio.sleep(self.beat_s)
+
+    def _write(self, line: bytes) -> None:
         with contextlib.suppress(OSError):
-            os.write(self.ready_fd, json.dumps(message).encode() + b"\n")
-            os.close(self.ready_fd)
+            os.write(self.pipe_fd, line)
 
 
 class _Stop(Exception):
@@ -96,14 +107,18 @@ class Worker:
         self._served: dict[str, Served] = {}
         """Of each mount, by the volume's name."""
         self.ready = False
-        """It has said so: its ready pipe is closed, and the descriptor's number may be another file's."""
+        """It has said so."""
 
     async def run(self) -> None:
         """Serves until it is told to stop. Raises CkptdError when it cannot start, NotInTime when files stay exposed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
-        async with self._context() as context:
-            left = await self._serve(context)
+        beating = asyncio.create_task(self._orders.beat())
+        try:
+            async with self._context() as context:
+                left = await self._serve(context)
+        finally:
+            beating.cancel()
         if left.files:
             raise NotInTime(
                 f"stopped with {left.files} files ({left.bytes} bytes) not durable yet",

@@ -1,6 +1,6 @@
 """How supervisor and worker write their log: to standard error, event first, then key=value.
 
-A detached daemon's standard error is `<state_dir>/ckptd.log`; in the foreground it is the terminal.
+A detached daemon's standard error is `<state_dir>/ckptd.log`; in the foreground it is the terminal, under systemd the journal.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
@@ -39,6 +40,26 @@ class _Unfailing(io.StringIO):
         return len(text)
 
 
+_line = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""sd-daemon(3)."""
+
+
+def _to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """systemd.exec(5), JOURNAL_STREAM: the journal's socket by device and inode."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, io.UnsupportedOperation):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _prioritized(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+    """So that `journalctl -p warning` shows what it should."""
+    priority = _PRIORITIES[event["level"]]
+    return f"<{priority}>{_line(logger, name, event)}"
+
+
 def configure(process: str) -> Any:
     """Returns the logger; every line says which process wrote it."""
     structlog.configure(
@@ -48,7 +69,7 @@ def configure(process: str) -> Any:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+            _prioritized if _to_journal(sys.stderr, os.environ) else _line,
         ],
         logger_factory=structlog.WriteLoggerFactory(_Unfailing(sys.stderr)),
     )

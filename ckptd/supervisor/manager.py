@@ -13,9 +13,12 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from ckptd.supervisor import pulse
+
 FIRST_FD = 3
 """SD_LISTEN_FDS_START."""
 _VARIABLES = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 @dataclass(slots=True)
@@ -24,6 +27,8 @@ class Manager:
     """Of its socket; "" where there is none."""
     kept: dict[str, int] = field(default_factory=dict)
     """Descriptors that it kept for us, by name."""
+    silence_s: float = pulse.LIMIT_S
+    """How long the worker may be silent. The manager's watchdog, where it has one, hears of every beat."""
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self:
@@ -36,7 +41,8 @@ class Manager:
                 if name in kept:
                     os.close(kept[name])
                 kept[name] = fd
-        return cls(address, kept)
+        silence = pulse.limit_of({name: environ.pop(name, "") for name in _WATCHDOG}, os.getpid())
+        return cls(address, kept, silence)
 
     def tell(self, *lines: str, fds: tuple[int, ...] = ()) -> None:
         """A manager that does not listen does not matter."""

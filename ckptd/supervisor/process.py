@@ -48,45 +48,47 @@ class Exit:
 
 @dataclass(slots=True)
 class Worker:
-    """A running worker. `ready` is the reading end of its ready pipe, -1 once it has spoken or closed it."""
+    """A running worker. On its pipe it says in one line that it serves, or why not; every other line is empty: a beat."""
 
     process: subprocess.Popen[bytes]
     pidfd: int
-    ready: int
+    pipe: int
+    """Its reading end; -1 once the worker has closed the other."""
     said: bytes = b""
 
     @classmethod
     def start(cls, command: Sequence[str], document: dict[str, Any], *, keep: Sequence[int]) -> Worker:
-        """`document` becomes CKPTD_WORKER, completed by `ready_fd`; `keep` are the descriptors it inherits."""
-        ready, ready_in_worker = os.pipe2(os.O_CLOEXEC)
+        """`document` becomes CKPTD_WORKER, completed by `pipe_fd`; `keep` are the descriptors it inherits."""
+        pipe, pipe_in_worker = os.pipe2(os.O_CLOEXEC)
         environment = dict(os.environ)
-        environment[VARIABLE] = json.dumps({**document, "ready_fd": ready_in_worker})
+        environment[VARIABLE] = json.dumps({**document, "pipe_fd": pipe_in_worker})
         try:
             process = subprocess.Popen(
                 command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(*keep, ready_in_worker),
+                pass_fds=(*keep, pipe_in_worker),
                 # A session of its own: Ctrl-C in a terminal reaches only the supervisor, which forwards it once.
                 start_new_session=True,
                 preexec_fn=ends_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
             )
         except BaseException:
-            os.close(ready)
+            os.close(pipe)
             raise
         finally:
-            os.close(ready_in_worker)
-        return cls(process, os.pidfd_open(process.pid), ready)
+            os.close(pipe_in_worker)
+        return cls(process, os.pidfd_open(process.pid), pipe)
 
     def hear(self) -> dict[str, Any] | None:
-        """Reads what it says on its ready pipe; the message once it is whole."""
-        chunk = os.read(self.ready, 65536)
-        self.said += chunk
-        if chunk and b"\n" not in self.said:
-            return None
-        os.close(self.ready)
-        self.ready = -1
-        return _message(self.said.partition(b"\n")[0])
+        """Reads what it says; its message once that is whole, None for beats."""
+        chunk = os.read(self.pipe, 65536)
+        if not chunk:
+            os.close(self.pipe)
+            self.pipe = -1
+        *lines, self.said = (self.said + chunk).split(b"\n")
+        if not chunk:
+            lines.append(self.said)
+        return next((_message(line) for line in lines if line), None)
 
     def signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -102,9 +104,9 @@ class Worker:
         self.kill()
         code = self.process.wait()
         os.close(self.pidfd)
-        if self.ready >= 0:
-            os.close(self.ready)
-            self.ready = -1
+        if self.pipe >= 0:
+            os.close(self.pipe)
+            self.pipe = -1
         return Exit(code)
 
 
@@ -114,10 +116,7 @@ def error_in(message: dict[str, Any]) -> CkptdError:
     return kind(str(message.get("message", "the worker did not say why")), hint=str(message.get("hint", "")))
 
 
-def _message(line: bytes) -> dict[str, Any] | None:
-    """None for a worker that closed the pipe without a word: its exit tells."""
-    if not line:
-        return None
+def _message(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
     except ValueError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from ckptd.domain.errors import CkptdError
 from ckptd.fronts.mount import mounting
 from ckptd.fronts.mount.state import understands
 from ckptd.settings.models import Settings, VolumeSettings
-from ckptd.supervisor import log, ramdisk
+from ckptd.supervisor import log, logfile, ramdisk
 from ckptd.supervisor.announce import Announcer
 from ckptd.supervisor.choosing import backing_of, choose, objects_of
 from ckptd.supervisor.groups import gid_of
@@ -43,6 +44,7 @@ def serve(settings: Settings, announcer: Announcer, *, command: Sequence[str] = 
                     manager=manager,
                     mounts=mounts,
                     fronts=fronts,
+                    bound_log=partial(logfile.bound, os.path.join(settings.node.state_dir, logfile.NAME)),
                 )
                 return supervisor.run()
     except CkptdError as error:

@@ -1,6 +1,7 @@
 """The supervisor's loop: one worker at a time, until it stops in order or is told to.
 
-One thread and one `poll`: on signals (a wake-up pipe), on what the worker says when it is ready, and on its pidfd.
+One thread and one `poll`: on signals (a wake-up pipe), on what the worker says (that it is ready, and a beat now and then), and
+on its pidfd.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ckptd.supervisor.log import Log
 from ckptd.supervisor.manager import Manager
 from ckptd.supervisor.mounts import Mounts
 from ckptd.supervisor.process import COMMAND, Exit, Worker, error_in
+from ckptd.supervisor.pulse import Pulse
 from ckptd.supervisor.restarts import Restarts
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -47,10 +49,14 @@ class Supervisor:
     """Attended to whatever the worker does."""
     fronts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By volume: `front`, `reason`, and the `socket` of a mount's server. Handed on to every worker."""
+    bound_log: Callable[[], None] = lambda: None
+    """Called now and then."""
     clock: Callable[[], float] = time.monotonic
     restarts: Restarts = field(default_factory=Restarts)
     last_exit: str = ""
     was_ready: bool = False
+    hung: str = ""
+    """Why the present worker was taken for hung, and killed."""
     refusal: CkptdError | None = None
     """Why the present worker said it could not start."""
     stopping: bool = False
@@ -73,7 +79,7 @@ class Supervisor:
                     return 0
 
     def _start(self) -> Worker:
-        self.refusal = None
+        self.refusal, self.hung = None, ""
         document = {
             "settings": self.settings,
             "socket_fd": self.socket_fd,
@@ -81,18 +87,23 @@ class Supervisor:
             "restarts": self.restarts.total,
             "last_exit": self.last_exit,
             "fronts": self.fronts,
+            "beat_s": self._pulse().every_s,
         }
         worker = Worker.start(self.command, document, keep=(self.socket_fd, self.lock_fd))
         self.log.info("worker.started", pid=worker.process.pid, restarts=self.restarts.total)
         return worker
 
     def _accompany(self, worker: Worker) -> Exit:
-        """Until it has ended: passes signals on to it, hears it, and ends it when its time to stop is over."""
+        """Until it has ended: passes signals on to it, hears it, and ends it when it hangs or its time to stop is over."""
+        pulse = self._pulse()
         while True:
-            patience = None if self.kill_at is None else max(0.0, self.kill_at - self.clock())
-            happened = self._wait((self.wake, worker.ready, worker.pidfd), patience)
-            if worker.ready in happened:
-                self._heard(worker.hear())
+            patience = pulse.every_s
+            if self.kill_at is not None:
+                patience = min(patience, max(0.0, self.kill_at - self.clock()))
+            happened = self._wait((self.wake, worker.pipe, worker.pidfd), patience)
+            if beat := worker.pipe in happened:
+                pulse.serves |= self._heard(worker.hear())
+            self._felt(pulse, worker, beat=beat)
             if worker.pidfd in happened:
                 return worker.bury()
             if self.wake in happened:
@@ -102,16 +113,32 @@ class Supervisor:
                 worker.kill()
                 self.kill_at = None
 
-    def _heard(self, message: dict[str, Any] | None) -> None:
+    def _pulse(self) -> Pulse:
+        return Pulse(self.manager.silence_s, self.clock())
+
+    def _felt(self, pulse: Pulse, worker: Worker, *, beat: bool) -> None:
+        """Kills a worker that hangs. The service manager is told that all is well while it answers, or is being replaced."""
+        self.bound_log()
+        pulse.look(self.clock(), beat=beat)
+        if beat or not pulse.serves:
+            self.manager.tell("WATCHDOG=1")
+        if pulse.hung and not self.hung:
+            self.hung = f"it did not answer for {pulse.silent_s:.0f} s and was killed"
+            self.log.error("worker.hung", pid=worker.process.pid, silent_s=round(pulse.silent_s, 1))
+            worker.kill()
+
+    def _heard(self, message: dict[str, Any] | None) -> bool:
+        """Whether it says that it serves."""
         if message is None:
-            return
+            return False
         if message["ok"] is not True:
             self.refusal = error_in(message)
-            return
+            return False
         self.was_ready = True
         self.announcer.ready()
         self.manager.tell("READY=1")
         self.log.info("worker.ready")
+        return True
 
     def _told(self, signals: bytes, worker: Worker) -> None:
         if self.stopping and signal.SIGINT in signals:
@@ -134,7 +161,7 @@ class Supervisor:
 
     def _verdict(self, ended: Exit, uptime_s: float) -> int | None:
         """The exit code if this was the last worker, None if another one is to be started."""
-        self.last_exit = str(ended)
+        self.last_exit = self.hung or str(ended)
         if ended.code == 0:
             self.log.info("stopped")
             return 0
@@ -148,7 +175,7 @@ class Supervisor:
             return None
         self.restarts = self.restarts.died(uptime_s)
         self.log.error(
-            "worker.died", reason=str(ended), uptime_s=round(uptime_s, 3), next_start_in_s=self.restarts.delay_s
+            "worker.died", reason=self.last_exit, uptime_s=round(uptime_s, 3), next_start_in_s=self.restarts.delay_s
         )
         if self.was_ready:
             # A daemon that served is never given up, whatever a restart runs into: the disk may have room again,
@@ -164,7 +191,8 @@ class Supervisor:
         """Waits before the next start; callers queue at the socket meanwhile."""
         until = self.clock() + self.restarts.delay_s
         while (left := until - self.clock()) > 0:
-            if self.wake in self._wait((self.wake,), left):
+            self.manager.tell("WATCHDOG=1")
+            if self.wake in self._wait((self.wake,), min(left, self._pulse().every_s)):
                 if not set(os.read(self.wake, 4096)) & set(STOP_SIGNALS):
                     continue
                 self.stopping = True

@@ -138,3 +138,15 @@ def test_a_daemon_that_is_gone_altogether_goes_on_at_the_next_start(daemon: Daem
         lambda: objects(daemon.remote)["run-1/checkpoint-1/model.bin"] == b"3" * MIB, "written while it was away"
     )
     daemon.committed("run-1", 1)
+
+
+def test_a_worker_that_hangs_is_replaced_and_what_it_was_to_send_is_sent(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(environment={"WATCHDOG_USEC": "15000000"})  # it may be silent for 5 s
+    daemon.start()
+    first = daemon.worker_pid()
+    os.kill(first, signal.SIGSTOP)
+    save(daemon.volume / "run-1/checkpoint-1", {"model.bin": b"m" * MIB, "trainer_state.json": b"{}"})
+    assert daemon.worker_pid() != first  # the question waits for an answer
+    daemon.committed("run-1", 1)
+    [event] = [event for event in daemon.json("events") if event["event"] == "worker.restarted"]
+    assert "did not answer for 5 s and was killed" in event["message"]

@@ -54,7 +54,7 @@ def test_the_sdist_holds_what_a_reader_and_a_packager_need(sdist: Path) -> None:
         "README.md",
         "Makefile",
         "docs/architecture.md",
-        "packaging/ckptd.service",
+        "packaging/systemd/ckptd.service",
         "demo/run.py",
     ):
         assert needed in names

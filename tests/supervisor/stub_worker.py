@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 document = json.loads(os.environ["CKPTD_WORKER"])
@@ -18,8 +19,13 @@ def note(line: str) -> None:
 
 
 def say(message: dict) -> None:
-    os.write(document["ready_fd"], json.dumps(message).encode() + b"\n")
-    os.close(document["ready_fd"])
+    os.write(document["pipe_fd"], json.dumps(message).encode() + b"\n")
+
+
+def beat() -> None:
+    while True:
+        os.write(document["pipe_fd"], b"\n")
+        time.sleep(document["beat_s"])
 
 
 def stop(*_: object) -> None:
@@ -38,6 +44,7 @@ if "crash" in words or ("crash-later" in words and document["restarts"]):
     sys.exit(3)
 listening = socket.socket(fileno=document["socket_fd"])
 say({"ok": True})
+threading.Thread(target=beat, daemon=True).start()
 while True:
     try:
         caller, _ = listening.accept()

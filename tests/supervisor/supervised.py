@@ -36,6 +36,12 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
+def stopped(pid: int) -> bool:
+    """All of its threads, by SIGSTOP."""
+    states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 @dataclass
 class Daemon:
     state_dir: Path
@@ -79,7 +85,10 @@ class Daemons:
     root: Path
     started: list[Daemon] = field(default_factory=list)
 
-    def start(self, *words: str, state: str = "state", socket_path: Path | None = None, limit_s: float = 5) -> Daemon:
+    def start(
+        self, *words: str, state: str = "state", socket_path: Path | None = None, limit_s: float = 5,
+        environment: dict[str, str] | None = None,
+    ) -> Daemon:  # fmt: skip
         state_dir = self.root / state
         socket_path = socket_path or self.root / f"{state}.sock"
         node = {"name": "n", "state_dir": str(state_dir), "socket": str(socket_path), "shutdown_timeout": limit_s}
@@ -95,7 +104,7 @@ class Daemons:
         command = [sys.executable, str(HERE / "drive.py"), json.dumps(settings), str(writing)]
         process = subprocess.Popen(
             [*command, sys.executable, str(HERE / "stub_worker.py")],
-            env={**os.environ, "STUB": ",".join(words), "PYTHONPATH": str(HERE.parent.parent)},
+            env={**os.environ, "STUB": ",".join(words), "PYTHONPATH": str(HERE.parent.parent), **(environment or {})},
             pass_fds=[writing],
             stderr=subprocess.PIPE,
             text=True,

@@ -96,6 +96,19 @@ def test_a_killed_worker_comes_back_with_everything_and_finishes_the_upload(home
     assert "killed by SIGKILL" in home.log()
 
 
+def test_the_log_of_a_detached_daemon_does_not_grow_without_bound(home: Home) -> None:
+    log = home.root / "state/ckptd.log"
+    log.parent.mkdir(mode=0o700)
+    log.write_text("of an earlier life\n" * 1_000_000, encoding="ascii")
+    home.up()
+    eventually(lambda: log.stat().st_size < 1_000_000, "it begins anew")
+    assert (home.root / "state/ckptd.log.1").read_text(encoding="utf-8").startswith("of an earlier life\n")
+    os.kill(home.ask("status")["pid"], signal.SIGKILL)
+    home.ask("status")
+    assert "killed by SIGKILL" in home.log()
+    assert "\0" not in home.log()
+
+
 def test_up_is_idempotent_and_a_second_daemon_is_refused_by_pid(home: Home) -> None:
     status = home.up()
     assert home.up()["pid"] == status["pid"]

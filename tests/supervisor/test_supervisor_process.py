@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from supervised import Daemons, alive, eventually
+from supervised import Daemons, alive, eventually, stopped
 
 
 def test_a_ready_worker_is_announced_and_answers_on_the_private_socket(daemons: Daemons) -> None:
@@ -34,7 +34,8 @@ def test_callers_queue_at_the_socket_while_no_worker_lives(daemons: Daemons) -> 
     daemon = daemons.serving()
     answers: list[int] = []
     first = daemon.call()
-    os.kill(first, signal.SIGSTOP)  # it accepts nobody from here on, so every caller below meets its successor
+    os.kill(first, signal.SIGSTOP)
+    eventually(lambda: stopped(first), "it accepts nobody from here on: every caller below meets its successor")
     callers = [threading.Thread(target=lambda: answers.append(daemon.call())) for _ in range(5)]
     for caller in callers:
         caller.start()

@@ -1,0 +1,187 @@
+"""The Debian package in a clean Debian: installed, used, upgraded under a job that saves, removed, purged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from debian_chroot import PYTHON, Debian, reason_for_none, running
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.deb, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("test_deb"),
+    pytest.mark.skipif(bool(reason_for_none()), reason=reason_for_none()),
+]  # fmt: skip
+NEXT = "0.1.999"
+# Holds a file open all the time and saves others: what an upgrade must not disturb. Ends when its input does.
+JOB = """
+import os, select, sys
+held = open("/ckpt/run-1/held.bin", "wb", buffering=0)
+print("saving", flush=True)
+number = 0
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    held.write(b"x" * 100000)
+    with open("/ckpt/run-1/part.tmp", "wb") as file:
+        file.write(b"y" * 100000)
+    os.rename("/ckpt/run-1/part.tmp", "/ckpt/run-1/part")
+    number += 1
+print(number, os.path.getsize("/ckpt/run-1/held.bin") == number * 100000, flush=True)
+"""
+
+
+def build(*arguments: str) -> Path:
+    command = [sys.executable, str(ROOT / "packaging/deb/build.py"), "--python", PYTHON, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return Path(done.stdout.split()[-1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Half a GB, which is not left for pytest to keep."""
+    made = tmp_path_factory.mktemp("deb")
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def package(folder: Path) -> Path:
+    return build("--stage", str(folder / "stage"), "--out", str(folder))
+
+
+@pytest.fixture(scope="module")
+def newer(folder: Path, package: Path) -> Path:
+    """The same tree with another version."""
+    assert package.exists()
+    [place] = folder.glob("stage/opt/ckptd/lib/python3.*/site-packages/ckptd")
+    shutil.rmtree(place / "__pycache__")
+    text = (place / "__init__.py").read_text(encoding="utf-8")
+    (place / "__init__.py").write_text(re.sub(r'(?<=__version__ = ").*?(?=")', NEXT, text), encoding="utf-8")
+    return build("--stage", str(folder / "stage"), "--reuse", "--version", NEXT, "--out", str(folder))
+
+
+@pytest.fixture(scope="module")
+def debian(folder: Path) -> Iterator[Debian]:
+    (folder / "root").mkdir()
+    (folder / "common").mkdir()
+    with running(folder / "root", folder / "common") as made:
+        yield made
+
+
+def status(debian: Debian) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(debian.run("ckptctl status --json").stdout)
+    return found
+
+
+def install(debian: Debian, package: Path) -> str:
+    shutil.copy(package, debian.root / package.name)
+    done = debian.run(f"dpkg --install /{package.name}")
+    return done.stdout + done.stderr
+
+
+def test_it_names_nothing_of_the_machine_that_built_it(package: Path, folder: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "--contents", package], check=True, capture_output=True, text=True).stdout
+    assert all(line.split()[1] == "root/root" for line in listed.splitlines())
+    for needed in (
+        "/opt/ckptd/bin/python -> /usr/bin/python3", "/usr/lib/systemd/system/ckptd.service", "/usr/lib/tmpfiles.d/ckptd.conf",
+        "/usr/lib/systemd/user/ckptd.service", "/usr/share/man/man1/ckptctl-prefetch.1.gz", "/etc/ckptd/config.toml",
+        "/usr/share/man/man5/ckptd.toml.5.gz", "/usr/share/bash-completion/completions/ckptctl",
+    ):  # fmt: skip
+        assert f".{needed}" in listed
+    for trace in (str(folder), str(ROOT)):
+        found = subprocess.run(["grep", "-rlF", trace, folder / "stage"], check=False, capture_output=True, text=True)
+        assert found.stdout == ""
+
+
+def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newer: Path) -> None:
+    install(debian, package)
+    assert debian.run("ckptctl --version").stdout == "ckptctl 0.1.0\n"
+    assert "PYTHON" not in debian.run("PYTHONPATH=/nonsense PYTHONHOME=/nonsense ckptd --version").stderr
+    assert debian.run("ckptctl config check").returncode == 0
+
+    # A volume that is mounted, a checkpoint that becomes durable.
+    debian.run("mkdir /srv/remote")
+    assert "write to /ckpt" in debian.run("ckptctl up /ckpt --remote file:///srv/remote --ram 256MiB").stdout
+    before = status(debian)
+    assert before["volumes"][0]["front"] == "mount"
+    debian.run("mkdir -p /ckpt/run-1/checkpoint-1; echo '{}' > /ckpt/run-1/checkpoint-1/trainer_state.json")
+    debian.run("ckptctl flush run-1@1 --timeout 60s")
+    assert debian.run("cat /srv/remote/run-1/checkpoint-1/trainer_state.json").stdout == "{}\n"
+
+    # An upgrade under a job that saves: new code, the same supervisor and mount.
+    job = debian.start(f"exec python3 -c '{JOB}'")
+    assert job.stdin is not None
+    assert job.stdout is not None
+    assert job.stdout.readline() == "saving\n"
+    install(debian, newer)
+    after = status(debian)
+    assert (before["version"], after["version"]) == ("0.1.0", NEXT)
+    assert after["supervisor_pid"] == before["supervisor_pid"]
+    assert after["pid"] != before["pid"]
+    refused = debian.run("dpkg --remove ckptd", check=False)  # somebody has a file open
+    assert refused.returncode != 0
+    assert "not removed" in refused.stderr
+    assert status(debian)["pid"] == after["pid"]
+    said, _ = job.communicate("", timeout=60)
+    assert said.split()[1] == "True"
+
+    # Removed: flushed and unmounted. Purged: the checkpoints stay.
+    debian.run("dpkg --remove ckptd")
+    assert debian.run("grep -c ' /ckpt ' /proc/mounts", check=False).stdout == "0\n"
+    assert debian.run("stat -c %s /srv/remote/run-1/part").stdout == "100000\n"
+    assert debian.run("test -e /etc/ckptd/config.toml").returncode == 0
+    tier = debian.run("find /var/lib/ckptd/nvme /srv/remote -type f").stdout
+    purged = debian.run("dpkg --purge ckptd")
+    assert "/var/lib/ckptd is kept" in purged.stderr
+    assert debian.run("find /var/lib/ckptd/nvme /srv/remote -type f").stdout == tier
+    assert debian.run("ls -d /opt/ckptd /etc/ckptd /usr/bin/ckptctl", check=False).stdout == ""
+
+
+@pytest.mark.packagers
+def test_the_ansible_role_makes_a_node_and_finds_nothing_to_do_the_second_time(
+    debian: Debian, package: Path, folder: Path
+) -> None:
+    """Ansible runs here; what it does on the node, it does in the clean Debian."""
+    program = Path(sys.executable).with_name("ansible-playbook")
+    if not program.exists():
+        pytest.skip("Ansible is not installed (make packagers)")
+    interpreter = folder / "python-there"
+    interpreter.write_text(f'#!/bin/sh\nexec {shlex.join(debian.words)} /usr/bin/python3 "$@"\n', encoding="ascii")
+    interpreter.chmod(0o755)
+    settings = {
+        "ckptd_hosts": "all", "ckptd_deb": str(package), "ansible_python_interpreter": str(interpreter),
+        "ansible_become": False, "ansible_remote_tmp": str(folder / "common"), "ansible_pipelining": True,
+        "ckptd_environment": {"AWS_PROFILE": "training"},
+        "ckptd_config": '[[volumes]]\nname = "ckpt"\npath = "/ckpt"\nremote = "file:///srv/other"\n',
+    }  # fmt: skip
+
+    def play(**changed: object) -> subprocess.CompletedProcess[str]:
+        words = [program, "-i", "node,", "-c", "local", "site.yml", "-e", json.dumps(settings | changed)]
+        environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(folder / "ansible")}
+        return subprocess.run(
+            words, cwd=ROOT / "packaging/ansible", capture_output=True, text=True, check=False, env=environment
+        )
+
+    debian.run("apt-get -q update")
+    first = play()
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "file:///srv/other" in debian.run("ckptctl config show").stdout
+    assert (
+        debian.run("stat -c %a /etc/ckptd/environment; cat /etc/ckptd/environment").stdout
+        == "600\nAWS_PROFILE=training\n"
+    )
+    second = play()
+    assert re.search(r"^node .* changed=0 .* failed=0 ", second.stdout, re.MULTILINE), second.stdout
+    mistaken = play(ckptd_config="[node]\nnmae = 'n'\n")  # is refused before it is in place
+    assert mistaken.returncode != 0
+    assert "did you mean name" in mistaken.stdout
+    assert "file:///srv/other" in debian.run("ckptctl config show").stdout
