@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 # Tests and demo find ckptctl, and the servers that .ci/run installs, where they were installed.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test lint bench servers frameworks hdfs clean
+.PHONY: help demo test lint bench servers frameworks hdfs slurm clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ frameworks: $(FRAMEWORKS)/.installed ## installs torch, transformers, Lightning,
 hdfs: $(VENV)/.made ## installs a real HDFS (Hadoop's jars, Java, a KDC) for the tests; as root where Debian packages are missing
 	@$(VENV)/bin/python tests/servers/hdfs_install.py $(HDFS)/jars
 	@$(VENV)/bin/python tests/servers/kerberos_install.py $(HDFS)/kerberos
+
+slurm: $(VENV)/.made ## installs a real Slurm (Debian's slurm-wlm and munge) for the tests; as root
+	@$(VENV)/bin/python tests/servers/slurm_install.py
 
 clean: ## removes what make has made (not your checkpoints)
 	rm -rf $(VENV) $(FRAMEWORKS) $(HDFS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -271,6 +271,19 @@ class ShutdownRequest(Request):
     force: bool = False
 
 
+Uid = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_whole)]
+
+
+class JobRunRequest(Request):
+    volume: VolumeName
+    run: Run
+
+
+class JobEndRequest(Request):
+    uid: Uid
+    runs: Annotated[list[JobRunRequest], Field(max_length=1000)]
+
+
 class NoQuery(Request):
     pass
 
@@ -292,6 +305,10 @@ class RunQuery(Request):
 class OptionalRunQuery(Request):
     volume: VolumeName | None = None
     run: Run | None = None
+
+
+class JobsQuery(Request):
+    uid: Annotated[Uid | None, Field(description="Whose jobs; the caller's own where it is left out")] = None
 
 
 class TagQuery(Request):

@@ -9,6 +9,7 @@ from typing import Self
 from ckptd.catalog.checks import Checks
 from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
+from ckptd.catalog.jobs import Jobs
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
 from ckptd.catalog.manifests import Manifests
@@ -24,6 +25,7 @@ class Catalog:
         self.files = Files(database)
         self.manifests = Manifests(database)
         self.nodes = Nodes(database)
+        self.jobs = Jobs(database)
         self.journal = Journal(database)
         self.checks = Checks(database)
         self.wishes = Wishes(database)

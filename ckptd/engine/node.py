@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 from ckptd.catalog import PinRow
 from ckptd.domain.errors import Busy, CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
+from ckptd.domain.launch import JobRun
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -30,6 +31,7 @@ from ckptd.domain.names import CheckpointId
 from ckptd.engine import policies, reporting
 from ckptd.engine.context import Context
 from ckptd.engine.differing import difference
+from ckptd.engine.jobs import Jobs
 from ckptd.engine.operations import Operations
 from ckptd.engine.prefetching import Choosing
 from ckptd.engine.previewing import Previewing
@@ -53,6 +55,7 @@ class EngineNode:
         self._operations = operations
         self._choosing = choosing
         self._tagging = Tagging(context)
+        self._jobs = Jobs(context, reconciler)
         self._version = version
         self._restarts = restarts
         self._state_dir = state_dir
@@ -246,6 +249,12 @@ class EngineNode:
         if not await self._context.catalog.wishes.unset_policy(served.name, pattern):
             raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
         self._context.wake()
+
+    async def jobs(self, uid: int) -> list[JobRun]:
+        return await self._jobs.of_user(uid)
+
+    async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
+        return await self._jobs.ended(job, uid, runs)
 
     async def events(self, after: int, limit: int) -> list[EventRecord]:
         return await self._context.catalog.events.since(after, limit)

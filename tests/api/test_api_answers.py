@@ -132,6 +132,8 @@ def test_strangers_may_not_do_what_can_cost_somebody_a_checkpoint(visited, path)
         ("DELETE", "/v1/policies?pattern=*", None),
         ("POST", "/v1/shutdown", b"{}"),
         ("POST", "/v1/upgrade", None),
+        ("POST", "/v1/jobs/123/end", b'{"uid": 0, "runs": []}'),
+        ("GET", "/v1/jobs?uid=0", None),
     ):
         assert ask(path, method, target, body)[0] == 403, target
     assert visited.calls == before
@@ -152,7 +154,7 @@ def test_strangers_may_cancel_only_what_they_started(visited, path):
 
 def test_every_route_for_the_owner_is_checked_before_the_node_is_asked():
     guarded = {route.name for route in routes.ROUTES if route.caller is Caller.OWNER}
-    assert guarded == {"pin", "set_tag", "delete_tag", "set_policy", "unset_policy", "shutdown", "upgrade"}
+    assert guarded == {"pin", "set_tag", "delete_tag", "set_policy", "unset_policy", "job_ended", "shutdown", "upgrade"}
 
 
 @pytest.mark.parametrize("kind", list(errors.BY_CODE.values()), ids=lambda kind: kind.code)

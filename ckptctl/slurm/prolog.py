@@ -1,0 +1,98 @@
+"""Before a job starts: its newest checkpoint is hot, or on its way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ckptctl import figures
+from ckptctl.slurm import as_user
+from ckptctl.slurm.choosing import Choice, choose
+from ckptctl.slurm.daemon import Answer, Daemon, Volume, volume_of
+from ckptctl.slurm.job import SlurmJob
+from ckptctl.slurm.record import Record, Records
+from ckptctl.slurm.spread import delay
+from ckptd.domain.errors import NotAllowed, NotInTime
+from ckptd.domain.names import path_of
+
+_AFTER_THE_END_S = 600.0
+"""Kept hot for so long after the job's time limit: the Epilog gives it free before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prolog:
+    job: SlurmJob
+    daemon: Daemon
+    records: Records
+    budget_s: float
+    ttl_s: float
+    """How long a checkpoint is kept hot where the job's time limit is not known."""
+    clock: Callable[[], float] = time.time
+
+    def run(self) -> str:
+        """Says what was done, in a line. Raises CkptdError; NotInTime where the prefetch goes on in the background."""
+        volumes = self.daemon.volumes()
+        choice = choose(self.job, self.daemon)
+        if choice is None:
+            return "the job names no run (--comment=ckpt=RUN), and none is known of it"
+        volume = volume_of(volumes, choice.named.volume)
+        directory = os.path.join(volume.path, path_of(choice.named.run))
+        self._require_readable(directory, choice)
+        self.records.prepare()
+        newest = self.daemon.newest(volume.name, choice.named.target)
+        if newest is None:
+            self._leave(choice, volume, None)
+            return f"{choice.named.target} has no checkpoint yet: a new run"
+        self._leave(choice, volume, newest)
+        operation = self._prefetch(volume, newest)
+        self._require_readable(directory, choice, volume)
+        return self._outcome(operation, newest)
+
+    def _require_readable(self, directory: str, choice: Choice, kept: Volume | None = None) -> None:
+        """Root asks for what the job's user may see. Of a run that is only in the remote a watched directory tells nothing:
+        asked again when it is here. `kept`: the volume of what was kept hot for the job till then.
+        """
+        if as_user.may_read(directory, self.job.uid, self.job.gid):
+            return
+        record = self.records.read(self.job.id) if kept else None
+        self.records.remove(self.job.id)
+        if kept and record and record.pinned:
+            self.daemon.unpin(kept.name, record.pinned)
+        raise NotAllowed(f"user {self.job.uid} may not read run '{choice.named.run}'", hint="it is another user's")
+
+    def _leave(self, choice: Choice, volume: Volume, newest: Answer | None) -> None:
+        """For the Epilog and the TaskProlog."""
+        target, run = None, choice.named.run
+        if newest is not None:
+            target = f"{newest['run']}@{newest['step']}"
+            kept_for_others = any(other.pinned == target for other in self.records.others(self.job.id))
+            if newest["pinned"] and not kept_for_others:
+                target = None  # somebody's own pin is not ours to take back
+        self.records.write(self.job.id, Record(volume.name, run, target))
+        if choice.sure:
+            exports = {"CKPTD_RUN": path_of(run), "CKPTD_VOLUME": path_of(volume.path)}
+            if newest is not None:
+                exports["CKPTD_LATEST"] = path_of(newest["path"])
+            self.records.export(self.job.id, exports, self.job.uid, self.job.gid)
+
+    def _prefetch(self, volume: Volume, newest: Answer) -> Answer:
+        if newest["hot_bytes"] < newest["bytes"]:
+            time.sleep(delay(self.job.id, self.job.node, self.job.nodes, self.budget_s))
+        ttl = self.ttl_s
+        if self.job.ends_at is not None:
+            ttl = max(0.0, self.job.ends_at - self.clock()) + _AFTER_THE_END_S
+        target = f"{newest['run']}@{newest['step']}"
+        return self.daemon.wait(self.daemon.start("prefetch", volume.name, target, ttl=ttl))
+
+    def _outcome(self, operation: Answer, newest: Answer) -> str:
+        name = f"{newest['run']}@{newest['step']}"
+        moved = operation["bytes_done"] - operation["bytes_before"]
+        if operation["state"] == "done":
+            fetched = f", {figures.size(moved)} of it fetched in {operation['seconds']:.1f} s" if moved else ""
+            return f"{name} is hot ({figures.size(operation['bytes_done'])}{fetched}): {newest['path']}"
+        if operation["state"] == "running":
+            done, total = figures.size(operation["bytes_done"]), figures.size(operation["bytes_total"])
+            raise NotInTime(f"{done} of {total} of {name} are hot", hint="the prefetch goes on while the job starts")
+        raise NotInTime(f"{name} could not be made hot: {operation['error'] or operation['state']}")
