@@ -11,18 +11,23 @@ import pwd
 import signal
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from ckptd.domain.errors import NotAllowed
 
 _PATIENCE_S = 5.0
 """A file system that hangs must not hold the job."""
 _LOOK_S = 0.002
+_LOOKED_AT = 1000
+"""Of the files of a checkpoint; they are one user's."""
 
 
-def may_read(directory: str, uid: int, gid: int | None = None) -> bool:
-    """Whether the user may list and enter it. What is not there is nobody's secret: True."""
-    return as_user(uid, gid, lambda: _readable(directory))
+def may_read(paths: Sequence[str], uid: int, gid: int | None = None) -> bool:
+    """Whether the user may read these files, and these directories with what lies right in them. What is not there is nobody's
+    secret.
+    """
+    return as_user(uid, gid, lambda: all(_readable(path, within=True) for path in paths))
 
 
 def append(path: str, line: str, uid: int, gid: int | None = None) -> bool:
@@ -82,12 +87,17 @@ def _kill(child: int) -> None:
     os.waitpid(child, os.WNOHANG)
 
 
-def _readable(directory: str) -> bool:
+def _readable(path: str, *, within: bool) -> bool:
     try:
-        os.stat(directory)
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
         return True
-    return os.access(directory, os.R_OK | os.X_OK)
+    if not is_directory:
+        return os.access(path, os.R_OK)
+    if not os.access(path, os.R_OK | os.X_OK):
+        return False
+    with os.scandir(path) as entries:
+        return not within or all(_readable(one.path, within=False) for one in islice(entries, _LOOKED_AT))
 
 
 def _append(path: str, line: str) -> bool:

@@ -38,29 +38,34 @@ class Prolog:
         if choice is None:
             return "the job names no run (--comment=ckpt=RUN), and none is known of it"
         volume = volume_of(volumes, choice.named.volume)
-        directory = os.path.join(volume.path, path_of(choice.named.run))
-        self._require_readable(directory, choice)
+        run = os.path.join(path_of(volume.path), path_of(choice.named.run))
+        # On a mount the tree shows what is only in the remote, too; a watched directory shows it when it is here.
+        self._require_readable(choice, run)
         self.records.prepare()
         newest = self.daemon.newest(volume.name, choice.named.target)
         if newest is None:
             self._leave(choice, volume, None)
             return f"{choice.named.target} has no checkpoint yet: a new run"
+        self._require_readable(choice, path_of(newest["path"]))
         self._leave(choice, volume, newest)
         operation = self._prefetch(volume, newest)
-        self._require_readable(directory, choice, volume)
+        try:
+            self._require_readable(choice, run, path_of(newest["path"]))
+        except NotAllowed:
+            self._take_back(volume)
+            raise
         return self._outcome(operation, newest)
 
-    def _require_readable(self, directory: str, choice: Choice, kept: Volume | None = None) -> None:
-        """Root asks for what the job's user may see. Of a run that is only in the remote a watched directory tells nothing:
-        asked again when it is here. `kept`: the volume of what was kept hot for the job till then.
-        """
-        if as_user.may_read(directory, self.job.uid, self.job.gid):
-            return
-        record = self.records.read(self.job.id) if kept else None
+    def _require_readable(self, choice: Choice, *paths: str) -> None:
+        """Root asks for nothing that the job's user may not see. Raises NotAllowed."""
+        if not as_user.may_read(paths, self.job.uid, self.job.gid):
+            raise NotAllowed(f"user {self.job.uid} may not read run '{choice.named.run}'", hint="it is another user's")
+
+    def _take_back(self, volume: Volume) -> None:
+        record = self.records.read(self.job.id)
         self.records.remove(self.job.id)
-        if kept and record and record.pinned:
-            self.daemon.unpin(kept.name, record.pinned)
-        raise NotAllowed(f"user {self.job.uid} may not read run '{choice.named.run}'", hint="it is another user's")
+        if record is not None and record.pinned is not None:
+            self.daemon.unpin(volume.name, record.pinned)
 
     def _leave(self, choice: Choice, volume: Volume, newest: Answer | None) -> None:
         """For the Epilog and the TaskProlog."""

@@ -1,7 +1,7 @@
 """What the Prolog leaves for the TaskProlog and the Epilog of the same job: two small files in `/run/ckptd-slurm`.
 
-`<job>.env` belongs to the job's user, who alone may read it, and is printed by the TaskProlog. He can change it (it is his), so the
-Epilog does not look at it: what root goes by is `<job>.json`, which is root's.
+`<job>.env` belongs to the job's user, who alone may read it, and is printed by the TaskProlog. He can change it (it is his),
+so the Epilog does not look at it: what root goes by is `<job>.json`, which is root's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Records:
         """Raises CkptdError where somebody else could put files there."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o755)
-            os.chmod(self._folder, 0o755)  # whatever the umask
+            os.chmod(self._folder, 0o755)  # noqa: S103 - whatever the umask: users read their own files in it
         found = os.lstat(self._folder)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise CkptdError(f"{self._folder} is not a directory that only we can write", hint="remove it")

@@ -65,7 +65,9 @@ def _findings(config: str | None, overrides: Overrides) -> Iterator[Finding]:
     yield ok("settings", f"valid, from {effective.config or 'the defaults'}")
     settings = effective.settings
     yield from _of_settings(settings)
-    yield from slurm.checks(ROOT, os.environ, {volume.name: fronts.kind(volume, settings) for volume in settings.volumes})
+    yield from slurm.checks(
+        ROOT, os.environ, {volume.name: fronts.kind(volume, settings) for volume in settings.volumes}
+    )
 
 
 def _of_settings(settings: Settings) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -111,7 +110,8 @@ def _time(settings: Mapping[str, str], root: Path) -> Finding:
         said = ", ".join(f"CKPTD_{kind}_BUDGET={budget}" for kind, budget in slow.items())
         return warning(
             check,
-            f"PrologEpilogTimeout={limit} kills a Prolog or Epilog before its own limit ({said}, and {BEYOND_S} s), and drains the node",
+            f"PrologEpilogTimeout={limit} kills a Prolog or Epilog before its own limit ({said}, and {BEYOND_S} s), and "
+            "drains the node",
             f"PrologEpilogTimeout={max(slow.values()) + BEYOND_S}, or smaller budgets in /{DEFAULTS}",
         )
     return ok(check, f"PrologEpilogTimeout={'none' if limit == _NO_LIMIT_S else limit}")
@@ -137,7 +137,8 @@ def _container(settings: Mapping[str, str], fronts: Mapping[str, str]) -> Findin
         check,
         f"job_container/tmpfs gives each job its own /dev/shm and /tmp, deleted when it ends: what a job writes to the watched "
         f"volume {', '.join(watched)} is not seen by the daemon, and is lost",
-        "mount the volume (front = \"mount\", as root on Linux 6.9 or newer), or put tiers.ram.path on a tmpfs outside of /dev/shm and /tmp",
+        'mount the volume (front = "mount", as root on Linux 6.9 or newer), or put tiers.ram.path on a tmpfs outside of '
+        "/dev/shm and /tmp",
     )
 
 
@@ -156,8 +157,8 @@ def _memory(path: Path, settings: Mapping[str, str], fronts: Mapping[str, str]) 
         return ok(check, "ConstrainRAMSpace, and all volumes are mounts: what is saved there is the daemon's memory")
     return warning(
         check,
-        f"ConstrainRAMSpace: what a job saves to the watched volume {', '.join(watched)} counts as its own memory, and a job that saves "
-        "more than it asked for is killed",
+        f"ConstrainRAMSpace: what a job saves to the watched volume {', '.join(watched)} counts as its own memory, "
+        "and a job that saves more than it asked for is killed",
         'mount the volume (front = "mount"), or have jobs ask for the memory of their checkpoints too (--mem)',
     )
 
@@ -174,4 +175,4 @@ def _tracking(settings: Mapping[str, str]) -> Finding:
 
 
 def _has(value: str, *words: str) -> bool:
-    return any(word in words for word in value.lower().split(","))
+    return any(word.strip() in words for word in re.split(r"[,\n]", value.lower()))

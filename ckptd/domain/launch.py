@@ -67,7 +67,9 @@ def job_of(environment: Mapping[str, str], cgroup: str, uid: int) -> Job | None:
         return None
     task = environment.get("SLURM_ARRAY_TASK_ID", "")
     name = environment.get("SLURM_JOB_NAME", "").encode(errors="replace").decode()
-    return Job(int(number), uid, name[:_LONGEST_NAME], int(task) if re.fullmatch(r"[0-9]{1,9}", task, re.ASCII) else None)
+    return Job(
+        int(number), uid, name[:_LONGEST_NAME], int(task) if re.fullmatch(r"[0-9]{1,9}", task, re.ASCII) else None
+    )
 
 
 def _torchrun(environment: Mapping[str, str]) -> Launch | None:

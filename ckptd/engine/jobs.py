@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ckptd.domain.launch import JobRun
-from ckptd.domain.model import RunReport
+from ckptd.domain.model import Exposure, RunReport
 from ckptd.engine import reporting
 from ckptd.engine.context import Context
 from ckptd.engine.reconciler import Reconciler
@@ -24,18 +24,23 @@ class Jobs:
         """Records what of these runs, by volume and name, is durable. Runs that are not known are left out."""
         view = await self._reconciler.look()
         found = [one for one in reporting.runs(view, self._context.clock(), None) if (one.volume, one.run) in runs]
-        exposed = [one for one in found if one.exposure.files]
-        said = [_said(one) for one in found] or ["it wrote no checkpoint here"]
+        exposed = sum(_exposure(one).bytes for one in found)
+        said = "; ".join(_said(one) for one in found) or "it wrote no checkpoint here"
         await self._context.event(
-            "warning" if exposed else "info", "slurm.epilog", f"job {job} ended: {'; '.join(said)}",
-            job=job, uid=uid, runs=" ".join(one.run for one in found),
-            exposed_bytes=sum(one.exposure.bytes for one in found),
+            "warning" if any(_exposure(one).files for one in found) else "info",
+            "slurm.epilog", f"job {job} ended: {said}",
+            job=job, uid=uid, runs=" ".join(one.run for one in found), exposed_bytes=exposed,
         )  # fmt: skip
         return found
 
 
+def _exposure(run: RunReport) -> Exposure:
+    return run.exposure or Exposure(0, 0, None)
+
+
 def _said(run: RunReport) -> str:
     newest = "no whole checkpoint" if run.newest_restorable is None else f"newest {run.newest_restorable}"
-    if not run.exposure.files:
+    exposed = _exposure(run)
+    if not exposed.files:
         return f"{run.run} is durable, {newest}"
-    return f"{run.run} has {run.exposure.bytes} bytes in {run.exposure.files} files that are not durable yet, {newest}"
+    return f"{run.run} has {exposed.bytes} bytes in {exposed.files} files that are not durable yet, {newest}"

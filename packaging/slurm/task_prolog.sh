@@ -6,6 +6,7 @@ CKPTD_SLURM_RECORDS=/run/ckptd-slurm CKPTCTL=''
 defaults=${CKPTD_DEFAULTS:-/etc/default/ckptd}
 # shellcheck source=/dev/null
 [ -r "$defaults" ] && . "$defaults"
+[ -n "$CKPTD_SOCKET" ] && export CKPTD_SOCKET
 left="$CKPTD_SLURM_RECORDS/$SLURM_JOB_ID.env"
 if [ -r "$left" ]; then
     cat "$left"

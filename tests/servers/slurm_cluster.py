@@ -2,9 +2,10 @@
 
     def test_it(slurm)   # slurm.batch("script", user="games"), slurm.until_ended(job), slurm.defaults(node, …)
 
-Everything listens on 127.0.0.1 and dies with the test process. The Prolog, Epilog and TaskProlog are those of packaging/slurm, each
-told by SLURMD_NODENAME which node it is for: `defaults` writes that node's /etc/default/ckptd.
-Skipped with a reason where Slurm is not installed (`make slurm`) or we are not root; failed where CKPTD_TEST_REQUIRE names `slurm`.
+Everything listens on 127.0.0.1 and dies with the test process. The Prolog, Epilog and TaskProlog are those of
+packaging/slurm, each told by SLURMD_NODENAME which node it is for: `defaults` writes that node's /etc/default/ckptd.
+Skipped with a reason where Slurm is not installed (`make slurm`) or we are not root; failed where CKPTD_TEST_REQUIRE
+names `slurm`.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class SlurmCluster:
         with (self.folder / f"{name}.out").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder,
-                preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+                preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - it only calls prctl
             )  # fmt: skip
 
     def _script(self, name: str, text: str) -> None:
@@ -145,6 +146,7 @@ PrologEpilogTimeout=60
 JobRequeue=1
 KillWait=5
 MinJobAge=300
+SchedulerParameters=batch_sched_delay=0,sched_interval=1
 {nodes}
 PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 """
@@ -156,9 +158,13 @@ PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP 
         text = "".join(f"{name}='{value}'\n" for name, value in values.items())
         (self.folder / f"{node}.defaults").write_text(text)
 
-    def run(self, *command: str, user: str | None = None, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, user: str | None = None, check: bool = True, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
         account = pwd.getpwnam(user) if user else None
-        as_user: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+        as_user: dict[str, Any] = (
+            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+        )
         environment = self.environment | more.pop("environment", {})
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=120, cwd=self.folder,
@@ -167,7 +173,9 @@ PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP 
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stderr}\n{self.log()}"
         return done
 
-    def batch(self, script: str, *options: str, user: str | None = None, environment: dict[str, str] | None = None) -> int:
+    def batch(
+        self, script: str, *options: str, user: str | None = None, environment: dict[str, str] | None = None
+    ) -> int:
         """Submits it; its output goes to `output(job)`."""
         out = self.folder / "out"
         text = f"#!/bin/sh\n{script}\n"
@@ -220,9 +228,16 @@ PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP 
         """By its script. (A job is RUNNING for Slurm while its Prolog still runs.)"""
         self._until(lambda: self.output(job).count(word) >= times, f"job {job} says {word}", seconds)
 
+    def start_again(self, job: int) -> None:
+        """One that was requeued waits two minutes (the lifetime of its old credential) unless it is told not to."""
+        self._until(lambda: self.job(job).get("JobState") == "PENDING", f"job {job} is requeued")
+        self.run("scontrol", "update", f"jobid={job}", "starttime=now")
+
     def until_cleared(self, job: int, node: str) -> None:
         """Its Epilog has ended."""
-        self._until(lambda: node in {call[0] for call in self.calls("epilog", job)}, f"the Epilog of job {job} on {node}")
+        self._until(
+            lambda: node in {call[0] for call in self.calls("epilog", job)}, f"the Epilog of job {job} on {node}"
+        )
 
     def cancel_all(self) -> None:
         if jobs := self.run("squeue", "--noheader", "--format=%A").stdout.split():
