@@ -33,7 +33,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
         click.option("--strict", is_flag=True, help="Exit with the code of what went wrong."),
         click.option(
-            "--budget", type=TIME, default="45s", show_default=True,
+            "--budget", type=TIME, default=45.0, show_default="45s",
             help="Time to spend, below PrologEpilogTimeout.",
         ),
         click.option("--records", metavar="DIR", help="Where the Prolog leaves word for TaskProlog and Epilog."),
@@ -45,7 +45,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @slurm.command("prolog")
 @_options
 @click.option(
-    "--ttl", type=TIME, default="1d", show_default=True, help="Keep it hot for so long where no time limit is known."
+    "--ttl", type=TIME, default=86400.0, show_default="1d", help="Keep it hot for so long where no time limit is known."
 )
 @current
 def _prolog(session: Session, budget: float, strict: bool, records: str | None, ttl: float) -> int:

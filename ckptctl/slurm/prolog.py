@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ckptctl import figures
@@ -39,27 +39,34 @@ class Prolog:
             return "the job names no run (--comment=ckpt=RUN), and none is known of it"
         volume = volume_of(volumes, choice.named.volume)
         run = os.path.join(path_of(volume.path), path_of(choice.named.run))
-        # On a mount the tree shows what is only in the remote, too; a watched directory shows it when it is here.
-        self._require_readable(choice, run)
-        self.records.prepare()
         newest = self.daemon.newest(volume.name, choice.named.target)
-        if newest is None:
-            self._leave(choice, volume, None)
-            return f"{choice.named.target} has no checkpoint yet: a new run"
-        self._require_readable(choice, path_of(newest["path"]))
+        paths = (run,) if newest is None else (run, path_of(newest["path"]))
+        # On a mount the tree shows what is only in the remote, too; a watched directory shows it when it is here.
+        self._require_readable(choice, paths)
+        self.records.prepare()
         self._leave(choice, volume, newest)
+        if newest is None:
+            return f"{choice.named.target} has no checkpoint yet: a new run"
+        cold = newest["hot_bytes"] < newest["bytes"]
+        if cold:
+            time.sleep(delay(self.job.id, self.job.node, self.job.nodes, self.budget_s))
         operation = self._prefetch(volume, newest)
-        try:
-            self._require_readable(choice, run, path_of(newest["path"]))
-        except NotAllowed:
-            self._take_back(volume)
-            raise
+        if cold:
+            self._require_readable_now(choice, paths, volume)
         return self._outcome(operation, newest)
 
-    def _require_readable(self, choice: Choice, *paths: str) -> None:
+    def _require_readable(self, choice: Choice, paths: Sequence[str]) -> None:
         """Root asks for nothing that the job's user may not see. Raises NotAllowed."""
         if not as_user.may_read(paths, self.job.uid, self.job.gid):
             raise NotAllowed(f"user {self.job.uid} may not read run '{choice.named.run}'", hint="it is another user's")
+
+    def _require_readable_now(self, choice: Choice, paths: Sequence[str], volume: Volume) -> None:
+        """The same of what has just come; what was kept hot for the job is given free."""
+        try:
+            self._require_readable(choice, paths)
+        except NotAllowed:
+            self._take_back(volume)
+            raise
 
     def _take_back(self, volume: Volume) -> None:
         record = self.records.read(self.job.id)
@@ -83,8 +90,6 @@ class Prolog:
             self.records.export(self.job.id, exports, self.job.uid, self.job.gid)
 
     def _prefetch(self, volume: Volume, newest: Answer) -> Answer:
-        if newest["hot_bytes"] < newest["bytes"]:
-            time.sleep(delay(self.job.id, self.job.node, self.job.nodes, self.budget_s))
         ttl = self.ttl_s
         if self.job.ends_at is not None:
             ttl = max(0.0, self.job.ends_at - self.clock()) + _AFTER_THE_END_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,8 @@ HOSTILE = {
     "colons": "ckpt=::::",
     "empty": "ckpt=",
     "step": "ckpt=run@99999999999999999999",
-    "long": "ckpt=" + "x" * 10_000,
-    "words": "ckpt=a " * 1000,
+    "long": "ckpt=" + "x" * 1000,  # Slurm itself takes 1024 characters
+    "words": "ckpt=a " * 140,
 }
 
 
@@ -100,17 +101,28 @@ def test_hostile_comments(shared_site: Site, kind: str) -> None:
     assert shared_site.records("n1") == []
 
 
-def test_a_failure_is_an_exit_code_where_that_is_asked_for(site: Site) -> None:
-    """By hand: a Prolog that says it drains the node, as it should."""
-    environment = {
-        "SLURM_JOB_ID": "1",
-        "SLURM_JOB_UID": "0",
-        "SLURM_JOB_COMMENT": "ckpt=../x",
-        "CKPTD_DEFAULTS": str(site.base / "d"),
-    }
+def by_hand(site: Site, comment: str, **defaults: str) -> subprocess.CompletedProcess[str]:
+    """The Prolog, as it would be run on a cluster with other limits or settings than this one."""
+    lines = (site.slurm.folder / "n1.defaults").read_text().splitlines()
+    lines += [f"{name}={value}" for name, value in defaults.items()]
+    (site.base / "by-hand").write_text("\n".join(lines) + "\n")
+    environment = {"SLURM_JOB_ID": "1", "SLURM_JOB_UID": "0", "SLURM_JOB_COMMENT": comment}
     script = Path(__file__).parents[2] / "packaging/slurm/prolog.d/50-ckptd"
-    needed = (site.slurm.folder / "n1.defaults").read_text()
+    return site.slurm.run(
+        str(script), environment=environment | {"CKPTD_DEFAULTS": f"{site.base}/by-hand"}, check=False
+    )
+
+
+@pytest.mark.parametrize("comment", ["ckpt=" + "x" * 10_000, "ckpt=a " * 10_000, "ckpt=\udcff\udc80"])
+def test_comments_that_this_slurm_refuses_itself(shared_site: Site, comment: str) -> None:
+    done = by_hand(shared_site, comment)
+    assert done.returncode == 0
+    assert done.stdout.startswith("job 1: ")
+    assert "unexpected" not in done.stdout
+
+
+def test_a_failure_is_an_exit_code_where_that_is_asked_for(shared_site: Site) -> None:
+    """It drains the node then, as it should."""
     for strict, code in (("0", 0), ("1", 2)):
-        (site.base / "d").write_text(f"{needed}CKPTD_STRICT={strict}\n")
-        done = site.slurm.run(str(script), environment=environment, check=False)
+        done = by_hand(shared_site, "ckpt=../x", CKPTD_STRICT=strict)
         assert done.returncode == code, done.stdout
