@@ -121,7 +121,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={control}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthType=auth/munge
-AuthInfo=socket={self.folder}/munge/socket
+AuthInfo=socket={self.folder}/munge/socket,cred_expire=5
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={self.folder}/state
@@ -228,11 +228,6 @@ PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP 
         """By its script. (A job is RUNNING for Slurm while its Prolog still runs.)"""
         self._until(lambda: self.output(job).count(word) >= times, f"job {job} says {word}", seconds)
 
-    def start_again(self, job: int) -> None:
-        """One that was requeued waits two minutes (the lifetime of its old credential) unless it is told not to."""
-        self._until(lambda: self.job(job).get("JobState") == "PENDING", f"job {job} is requeued")
-        self.run("scontrol", "update", f"jobid={job}", "starttime=now")
-
     def until_cleared(self, job: int, node: str) -> None:
         """Its Epilog has ended."""
         self._until(
@@ -245,7 +240,12 @@ PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP 
         self._until(lambda: not self.run("squeue", "--noheader").stdout.strip(), "no job is left")
 
     def log(self) -> str:
-        logs = sorted(self.folder.glob("*.log")) + sorted(self.folder.glob("*.out"))
+        logs = [
+            *sorted(self.folder.glob("*.log")),
+            *sorted(self.folder.glob("out/*")),
+            *sorted(self.folder.glob("*.said")),
+        ]
+        logs.append(self.folder / "calls")
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in logs)
 
     def _until(self, holds: Callable[[], object], what: str, seconds: float = _READY_S) -> None:

@@ -143,7 +143,7 @@ def test_a_requeued_job_resumes_on_another_node_from_what_it_wrote(site: Site) -
     site.slurm.until(lambda: "PENDING" in site.slurm.job(job)["JobState"], "held")
     site.slurm.run("scontrol", "update", f"jobid={job}", "reqnodelist=n2")
     site.slurm.run("scontrol", "release", str(job))
-    site.slurm.start_again(job)
+    site.slurm.until_said(job, "start", 2)
     site.slurm.until_ended(job)
     assert site.slurm.output(job) == "start \nready\nstart checkpoint-7\n"
     assert site.hot("n2", "run-7", 7)
@@ -160,7 +160,7 @@ def test_a_requeued_job_that_names_nothing_finds_the_run_that_it_wrote(site: Sit
     job = site.slurm.batch(script, "--nodelist=n1", "--requeue", "--open-mode=append", user="games")
     site.slurm.until_said(job, "ready")
     site.slurm.run("scontrol", "requeue", str(job))
-    site.slurm.start_again(job)
+    site.slurm.until_said(job, "start", 2)
     site.slurm.until_ended(job)
     assert site.slurm.output(job) == "start  \nready\nstart mine checkpoint-7\n"
 

@@ -99,7 +99,6 @@ def test_the_example_of_the_package_goes_on_where_it_was_told_to_stop(site: Site
     job = int(done.stdout)
     site.slurm.until_said(job, "saved 1")
     site.slurm.run("scancel", "--batch", "--signal=TERM", str(job))
-    site.slurm.start_again(job)
     site.slurm.until_said(job, "saved 3")
     site.slurm.until_ended(job)
     said = [line for line in site.slurm.output(job).splitlines() if line.startswith(("saved", "ckptd:"))]
