@@ -37,10 +37,12 @@ class Daemon:
         return [Volume(one["name"], one["path"]) for one in self._get("/v1/status", at_most=_FIRST_ANSWER_S)["volumes"]]
 
     def newest(self, volume: str, target: str) -> Answer | None:
-        """As `ls` shows it; None where nothing is restorable yet."""
+        """As `ls` shows it; None for a run of which nothing is restorable yet. NotKnown for a step or tag that is not there."""
         try:
             found: Answer = self._get(f"/v1/runs/{part(target)}/latest", volume=volume)
         except NotKnown:
+            if "@" in target:
+                raise
             return None
         return found
 
@@ -54,10 +56,10 @@ class Daemon:
         found: Answer = self._send("POST", "/v1/operations", body)
         return found
 
-    def wait(self, operation: Answer) -> Answer:
-        """Until it ends, or the budget does: then it is still `running`."""
+    def wait(self, operation: Answer, spare_s: float = 0.0) -> Answer:
+        """Until it ends, or the budget does but for `spare_s`: then it is still `running`."""
         pause, longest = _POLL_S
-        while operation["state"] == "running" and self.left_s > pause:
+        while operation["state"] == "running" and self.left_s > pause + spare_s:
             time.sleep(pause)
             pause = min(2 * pause, longest)
             operation = self._get(f"/v1/operations/{operation['id']}")

@@ -28,8 +28,11 @@ class Epilog:
 
     def run(self) -> str:
         """Says what is durable, in a line. Raises CkptdError; NotInTime where something is still exposed."""
-        self.daemon.volumes()
         record = self.records.read(self.job.id)
+        self.records.remove(
+            self.job.id
+        )  # whatever comes: what it keeps hot ends by itself, and other jobs do not wait for it
+        self.daemon.volumes()
         runs = [(one.volume or "", path_of(one.run)) for one in of_job(self.daemon.jobs(self.job), self.job.id)]
         if record is not None and (record.volume, path_of(record.run)) not in runs:
             runs.append((record.volume, path_of(record.run)))
@@ -38,8 +41,7 @@ class Epilog:
             self._unpin(record.volume, record.pinned)
         if self.evict:
             self._evict(runs)
-        ended = self.daemon.ended(self.job, [(volume, key_of(run)) for volume, run in runs])
-        self.records.remove(self.job.id)
+        ended = self.daemon.ended(self.job, [(volume, key_of(run)) for volume, run in runs]) if runs else []
         if not ended:
             return "the job wrote no checkpoint here"
         exposed = [one for one in ended if one["exposure"]["files"]]
@@ -57,7 +59,7 @@ class Epilog:
                 limit = max(0.1, self.daemon.left_s - _LAST_WORDS_S)
                 begun.append(self.daemon.start("flush", volume, key_of(run), timeout=limit))
         for operation in begun:
-            self.daemon.wait(operation)
+            self.daemon.wait(operation, _LAST_WORDS_S)
 
     def _unpin(self, volume: str, target: str) -> None:
         if any((other.volume, other.pinned) == (volume, target) for other in self.records.others(self.job.id)):
@@ -68,7 +70,7 @@ class Epilog:
     def _evict(self, runs: list[tuple[str, str]]) -> None:
         for volume, run in runs:
             with contextlib.suppress(CkptdError):  # the only copy, or open: it stays
-                self.daemon.wait(self.daemon.start("evict", volume, key_of(run)))
+                self.daemon.wait(self.daemon.start("evict", volume, key_of(run)), _LAST_WORDS_S / 2)
 
     def _tell(self, line: str) -> None:
         """Into the job's log, on the node that has it."""

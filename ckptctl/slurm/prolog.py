@@ -79,8 +79,9 @@ class Prolog:
         target, run = None, choice.named.run
         if newest is not None:
             target = f"{newest['run']}@{newest['step']}"
-            kept_for_others = any(other.pinned == target for other in self.records.others(self.job.id))
-            if newest["pinned"] and not kept_for_others:
+            before = self.records.read(self.job.id)  # of a start whose Epilog was never run
+            for_jobs = [(one.volume, one.pinned) for one in (before, *self.records.others(self.job.id)) if one]
+            if newest["pinned"] and (volume.name, target) not in for_jobs:
                 target = None  # somebody's own pin is not ours to take back
         self.records.write(self.job.id, Record(volume.name, run, target))
         if choice.sure:

@@ -7,7 +7,8 @@ import os
 from ckptd.catalog.database import Database
 from ckptd.domain.launch import Job, JobRun
 
-_KEPT = 10_000
+KEPT = 1_000
+"""Of each user, the newest: nobody's flood of jobs costs another user anything."""
 
 
 class Jobs:
@@ -22,7 +23,9 @@ class Jobs:
                 (found.volume, os.fsencode(found.run), job.id, job.uid, job.name, job.task, found.at),
             )
             await self._db.write(
-                "DELETE FROM jobs WHERE rowid IN (SELECT rowid FROM jobs ORDER BY at DESC LIMIT -1 OFFSET ?)", (_KEPT,)
+                "DELETE FROM jobs WHERE rowid IN"
+                " (SELECT rowid FROM jobs WHERE uid = ? ORDER BY at DESC LIMIT -1 OFFSET ?)",
+                (job.uid, KEPT),
             )
 
     async def of_user(self, uid: int) -> list[JobRun]:

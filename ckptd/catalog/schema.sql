@@ -88,7 +88,8 @@ CREATE TABLE launches (
     PRIMARY KEY (volume, run, step)
 ) STRICT;
 
--- Which jobs of the scheduler (Slurm) wrote a run on this node, so that a requeued one finds it again. The newest 10,000.
+-- Which jobs of the scheduler (Slurm) wrote a run on this node, so that a requeued one finds it again. Of each user
+-- the newest 1,000.
 CREATE TABLE jobs (
     volume TEXT    NOT NULL,
     run    BLOB    NOT NULL,

@@ -24,8 +24,10 @@ class Jobs:
         """Records what of these runs, by volume and name, is durable. Runs that are not known are left out."""
         view = await self._reconciler.look()
         found = [one for one in reporting.runs(view, self._context.clock(), None) if (one.volume, one.run) in runs]
+        if not found:
+            return []  # most jobs of a cluster write none: nothing to tell
         exposed = sum(_exposure(one).bytes for one in found)
-        said = "; ".join(_said(one) for one in found) or "it wrote no checkpoint here"
+        said = "; ".join(_said(one) for one in found)
         level = "warning" if any(_exposure(one).files for one in found) else "info"
         await self._context.event(
             level, "slurm.epilog", f"job {job} ended: {said}",

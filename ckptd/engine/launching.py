@@ -69,13 +69,13 @@ class Launching:
             if found is None:
                 return
             self._writers[run] = found
-            if found.job is not None:
-                await context.catalog.jobs.wrote(JobRun(its[0], run, found.job, context.clock()))
             if (launch := found.launch) is not None and context.launches.get(its) != launch:
                 context.launches[its] = launch
                 await context.catalog.nodes.launched(*its, launch)
                 log.info("launch.found", run=run, step=its[2], nodes=launch.nodes, ranks=launch.ranks, by=launch.by)
                 context.wake()
+            if found.job is not None:
+                await context.catalog.jobs.wrote(JobRun(its[0], run, found.job, context.clock()))
         except CkptdError as error:  # the catalog's disk is full: it is known until the next restart
             log.warning("launch.unrecorded", run=run, error=error.message)
         finally:

@@ -71,11 +71,25 @@ def test_a_new_run_is_fine(site: Site) -> None:
     assert site.slurm.said("prolog", job, "n1") == f"job {job}: new has no checkpoint yet: a new run\n"
 
 
+def test_a_step_or_a_tag_may_be_named_and_one_that_is_not_there_is_no_new_run(site: Site) -> None:
+    for step in (100, 200):
+        site.checkpoint("n1", "run-42", step)
+    site.daemons["n1"].ctl("tag", "run-42@100", "best")
+    for name, latest in (("run-42@best", "checkpoint-100"), ("run-42@100", "checkpoint-100"), ("run-42@999", "none")):
+        job = site.slurm.batch(
+            'CKPTD_LATEST=${CKPTD_LATEST-none}; echo "${CKPTD_LATEST##*/}"', "--nodelist=n1", f"--comment=ckpt={name}"
+        )
+        site.slurm.until_ended(job)
+        assert site.slurm.output(job) == f"{latest}\n"
+    assert "there is no checkpoint run-42@999" in site.slurm.said("prolog", job, "n1")
+
+
 def test_a_job_that_names_nothing_is_left_alone(site: Site) -> None:
     job = site.slurm.batch('echo "${CKPTD_RUN-none}"', "--nodelist=n1")
     site.slurm.until_ended(job)
     assert site.slurm.output(job) == "none\n"
     assert "names no run" in site.slurm.said("prolog", job, "n1")
+    assert site.events("n1", "slurm.epilog") == []
 
 
 def test_a_mounted_volume(new_site: Callable[..., Site]) -> None:
