@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 # Tests and demo find ckptctl, and the servers that .ci/run installs, where they were installed.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test lint bench servers frameworks hdfs packagers deb clean
+.PHONY: help demo test lint bench servers frameworks hdfs packagers deb slurm clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ lint: $(VENV)/.test ## ruff, mypy, import order
 	@$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.servers $(VENV)/.peers $(HDFS)/.installed ## ratios: saves with and without a daemon, transfers beside s5cmd, memory
-	@for bench in save mount s3 oss hdfs memory resend changed verify plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
+	@for bench in save mount s3 oss hdfs memory resend changed verify slurm plan; do echo; echo "== $$bench"; $(VENV)/bin/python tests/bench/bench_$$bench.py || exit $$?; done
 
 servers: $(VENV)/.servers ## installs the S3 server and the peer that the skipped suites and the benchmarks need
 
@@ -51,6 +51,9 @@ packagers: $(VENV)/.packagers ## installs what packages are tested with: deboots
 
 deb: $(VENV)/.made ## builds dist/ckptd_*.deb for this machine's Debian or Ubuntu
 	@$(VENV)/bin/python packaging/deb/build.py
+
+slurm: $(VENV)/.made ## installs a real Slurm (Debian's slurm-wlm and munge) for the tests; as root
+	@$(VENV)/bin/python tests/servers/slurm_install.py
 
 clean: ## removes what make has made (not your checkpoints)
 	rm -rf $(VENV) $(FRAMEWORKS) $(HDFS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

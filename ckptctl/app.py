@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "events": "ckptctl.commands.events",
     "doctor": "ckptctl.commands.doctor",
     "config": "ckptctl.commands.config",
+    "slurm": "ckptctl.commands.slurm",
     "completion": "ckptctl.commands.completion",
 }
 """In the order of docs/cli.md."""

@@ -16,6 +16,7 @@ from servers.hdfs_own import (
 from servers.hdfs_secured import hdfs_secured, hdfs_secured_running
 from servers.oss_server import oss_environment, oss_gateway, oss_process, oss_proxied, oss_remote
 from servers.s3_server import s3_bucket, s3_environment, s3_proxied, s3_remote, s3_server
+from servers.slurm_cluster import slurm, slurm_running
 
 from ckptd.fronts.mount import possible
 
@@ -24,6 +25,7 @@ __all__ = [
     "hdfs_remote", "hdfs_secured", "hdfs_secured_running",
     "oss_environment", "oss_gateway", "oss_process", "oss_proxied", "oss_remote",
     "s3_bucket", "s3_environment", "s3_proxied", "s3_remote", "s3_server",
+    "slurm", "slurm_running",
 ]  # fmt: skip
 
 # Machines that run tests are slow at times: how long an example takes proves nothing.

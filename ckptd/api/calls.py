@@ -14,6 +14,8 @@ from ckptd.api.requests import (
     AnyStart,
     DiffQuery,
     EventsQuery,
+    JobEndRequest,
+    JobsQuery,
     NoQuery,
     OptionalRunQuery,
     PatternQuery,
@@ -29,6 +31,7 @@ from ckptd.api.schemas import EventBody, HealthBody, OperationBody
 from ckptd.api.sse import Message, Stream
 from ckptd.domain.access import Identity
 from ckptd.domain.history import RunAccount
+from ckptd.domain.launch import JobRun
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -140,6 +143,15 @@ async def set_tag(node: Node, call: Call[NoQuery, TagRequest]) -> TagReport:
 
 async def delete_tag(node: Node, call: Call[TagQuery, None]) -> None:
     await node.delete_tag(call.query.volume, call.query.run, call.query.name)
+
+
+async def jobs(node: Node, call: Call[JobsQuery, None]) -> list[JobRun]:
+    return await node.jobs(call.caller.uid if call.query.uid is None else call.query.uid)
+
+
+async def job_ended(node: Node, call: Call[NoQuery, JobEndRequest]) -> list[RunReport]:
+    runs = [(one.volume, one.run) for one in call.body.runs]
+    return await node.job_ended(call.path["id"], call.body.uid, runs)
 
 
 async def diff(node: Node, call: Call[DiffQuery, None]) -> DiffReport:

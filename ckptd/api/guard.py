@@ -7,13 +7,14 @@ run is answered for that does not exist.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from ckptd.api.node import Node, RunKey
 from ckptd.domain.access import NONE, Identity, Rights, Whose, rights
 from ckptd.domain.errors import NotAllowed, NotKnown, UsageError
 from ckptd.domain.history import RunAccount
+from ckptd.domain.launch import JobRun
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -187,6 +188,12 @@ class Guarded:
         """They count, and name no run."""
         return await self._node.metrics()
 
+    async def jobs(self, uid: int) -> list[JobRun]:
+        if uid != self._caller.uid:
+            raise self._refuse("see another user's jobs")
+        sight = await self._sight()
+        return [row for row in await self._node.jobs(uid) if sight.get((row.volume, row.run), NONE).see]
+
     # -- operations
 
     async def operations(self) -> list[Operation]:
@@ -282,6 +289,10 @@ class Guarded:
     async def shutdown(self, flush: bool, timeout: float | None, evict: bool, force: bool) -> ShutdownReport:
         del flush, timeout, evict, force
         raise self._refuse("stop the daemon")
+
+    async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
+        del job, uid, runs
+        raise self._refuse("end a job")
 
     async def upgrade(self) -> UpgradeReport:
         raise self._refuse("upgrade the daemon")

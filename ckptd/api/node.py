@@ -11,11 +11,12 @@ what one may see and do; `by` is who asks: what is limited is limited for those 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from ckptd.domain.access import Identity, Whose
 from ckptd.domain.history import RunAccount
+from ckptd.domain.launch import JobRun
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -132,6 +133,14 @@ class Node(Protocol):
         ...
 
     async def unset_policy(self, volume: str | None, pattern: str) -> None: ...
+
+    async def jobs(self, uid: int) -> list[JobRun]:
+        """Runs that jobs of this user wrote here, the last written first."""
+        ...
+
+    async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
+        """Records as an event what of these runs (volume and name) is durable; those that are not known are left out."""
+        ...
 
     async def events(self, after: int, limit: int) -> list[EventRecord]:
         """At most `limit` records with an id above `after`, newest last; the newest `limit` ones when `after` is 0."""

@@ -291,6 +291,19 @@ class ShutdownRequest(Request):
     force: bool = False
 
 
+Uid = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_whole)]
+
+
+class JobRunRequest(Request):
+    volume: VolumeName
+    run: Run
+
+
+class JobEndRequest(Request):
+    uid: Uid
+    runs: Annotated[list[JobRunRequest], Field(max_length=1000)]
+
+
 class NoQuery(Request):
     pass
 
@@ -322,6 +335,10 @@ class AccountQuery(Request):
     mtbf: Annotated[
         float, Field(gt=0, le=1e9, allow_inf_nan=False, description="Seconds between failures of the job")
     ] = DEFAULT_MTBF_S
+
+
+class JobsQuery(Request):
+    uid: Annotated[Uid | None, Field(description="Whose jobs; the caller's own where it is left out")] = None
 
 
 class TagQuery(Request):

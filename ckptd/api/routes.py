@@ -17,6 +17,8 @@ from ckptd.api.requests import (
     DiffQuery,
     EventsQuery,
     Identifier,
+    JobEndRequest,
+    JobsQuery,
     NoQuery,
     OptionalRunQuery,
     PatternQuery,
@@ -36,6 +38,7 @@ from ckptd.api.schemas import (
     EffectivePolicyBody,
     EventBody,
     HealthBody,
+    JobBody,
     OperationBody,
     PolicyBody,
     PolicyPreviewBody,
@@ -72,6 +75,10 @@ class RunPath(Request):
 
 class OperationPath(Request):
     id: Annotated[Identifier, Field(description="From the answer that started it")]
+
+
+class JobPath(Request):
+    id: Annotated[Identifier, Field(description="The scheduler's number")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", "/v1/tags", "delete_tag", "Take a name back; an absent one is fine",
         calls.delete_tag, None, Caller.STEERS, query=TagQuery, status=204, raises=_WORKS,
+    ),
+    Route(
+        "GET", "/v1/jobs", "jobs", "Runs that a user's jobs wrote here, the last written first; others' for administrators only",
+        calls.jobs, list[JobBody], query=JobsQuery,
+    ),
+    Route(
+        "POST", "/v1/jobs/{id}/end", "job_ended", "Record what of a job's runs is durable, as the event slurm.epilog",
+        calls.job_ended, list[RunBody], Caller.ADMINISTRATOR, parameters=JobPath, body=JobEndRequest,
     ),
     Route(
         "GET", "/v1/diff", "diff", "Which files of two checkpoints differ, and in how many bytes",

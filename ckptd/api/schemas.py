@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from ckptd.domain.errors import CkptdError
+from ckptd.domain.launch import JobRun
 from ckptd.domain.model import Operation
 from ckptd.domain.names import key_of
 
@@ -298,6 +299,27 @@ class DiffBody(Body):
     only_one_bytes: int
     only_other_bytes: int
     unchecked: int = Field(description="Files without a checksum yet: the operation `checksum` takes it")
+
+
+class JobBody(Body):
+    """A run that a job of the scheduler wrote here."""
+
+    volume: str
+    run: Key
+    job: int
+    uid: int
+    name: Message
+    task: int | None = Field(description="Its number in an array of jobs; null: it is none")
+    at: PreciseTime = Field(description="When it was last seen to begin a checkpoint")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_job_run(cls, value: Any) -> Any:
+        if not isinstance(value, JobRun):
+            return value
+        job = value.job
+        own = {"job": job.id, "uid": job.uid, "name": job.name, "task": job.task}
+        return {"volume": value.volume, "run": value.run, "at": value.at, **own}
 
 
 class PolicyBody(Body):

@@ -11,6 +11,7 @@ from ckptd.catalog.database import Database, open_database
 from ckptd.catalog.files import Files
 from ckptd.catalog.hidden import Hidden
 from ckptd.catalog.history import History
+from ckptd.catalog.jobs import Jobs
 from ckptd.catalog.journal import Journal
 from ckptd.catalog.ledger import Events, Facts, Operations, Wishes
 from ckptd.catalog.manifests import Manifests
@@ -26,6 +27,7 @@ class Catalog:
         self.files = Files(database)
         self.manifests = Manifests(database)
         self.nodes = Nodes(database)
+        self.jobs = Jobs(database)
         self.journal = Journal(database)
         self.checks = Checks(database)
         self.history = History(database)

@@ -99,6 +99,20 @@ CREATE TABLE launches (
     PRIMARY KEY (volume, run, step)
 ) STRICT;
 
+-- Which jobs of the scheduler (Slurm) wrote a run on this node, so that a requeued one finds it again. Of each user
+-- the newest 1,000.
+CREATE TABLE jobs (
+    volume TEXT    NOT NULL,
+    run    BLOB    NOT NULL,
+    job    INTEGER NOT NULL,           -- the scheduler's number
+    uid    INTEGER NOT NULL,           -- of the process that wrote: numbers are the user's word, unless the cgroup says them
+    name   TEXT    NOT NULL,           -- the job's; '': not known
+    task   INTEGER,                    -- its number in an array of jobs; NULL: it is none
+    at     REAL    NOT NULL,           -- when it was last seen to begin a checkpoint
+    PRIMARY KEY (volume, run, job, uid)
+) STRICT;
+CREATE INDEX jobs_by_user ON jobs (uid, at);
+
 CREATE TABLE pins (
     volume TEXT    NOT NULL,
     run    BLOB    NOT NULL,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ckptd.doctor import fronts, machine, places, remotes
+from ckptd.doctor import fronts, machine, places, remotes, slurm
 from ckptd.doctor.finding import Finding, State, failed, ok
 from ckptd.domain.errors import ConfigError
 from ckptd.domain.model import Place
@@ -63,7 +63,11 @@ def _findings(config: str | None, overrides: Overrides) -> Iterator[Finding]:
         yield failed("settings", error.message, error.hint)
         return
     yield ok("settings", f"valid, from {effective.config or 'the defaults'}")
-    yield from _of_settings(effective.settings)
+    settings = effective.settings
+    yield from _of_settings(settings)
+    yield from slurm.checks(
+        ROOT, os.environ, {volume.name: fronts.kind(volume, settings) for volume in settings.volumes}
+    )
 
 
 def _of_settings(settings: Settings) -> Iterator[Finding]:

@@ -30,6 +30,16 @@ def front(volume: VolumeSettings, settings: Settings) -> Finding:
     return ok(check, f"watch, a plain directory: {choice.reason}")
 
 
+def kind(volume: VolumeSettings, settings: Settings) -> str:
+    """`mount` or `watch`; what is asked for where neither can be."""
+    if mounting.is_stale(os.fsencode(volume.path)) or _served(volume.path):
+        return "mount"
+    try:
+        return choose(settings.model_copy(update={"volumes": [volume]}))[volume.name].front
+    except ConfigError:
+        return volume.front
+
+
 def _served(path: str) -> bool:
     mount = mount_of(path)
     return mount is not None and mount.kind == mounting.TYPE.decode() and mount.point == os.path.realpath(path)

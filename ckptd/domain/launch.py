@@ -19,9 +19,34 @@ class Launch:
     """The launcher: torchrun, slurm, openmpi, hydra."""
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The scheduler's job that a process belongs to. Compared by its number and user: what is said here is the user's own word,
+    except where the process is in a control group of Slurm's.
+    """
+
+    id: int
+    uid: int
+    name: str = ""
+    task: int | None = None
+    """Its number in an array of jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """A run that a job wrote on this node."""
+
+    volume: str
+    run: str
+    job: Job
+    at: float
+    """When it was last seen to begin a checkpoint, in seconds since the epoch."""
+
+
 _SLURM_NODES = ("SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
 """The step's own first: `srun -N1` inside a job of 8 nodes runs on one."""
 _MOST = 1_000_000
+_LONGEST_NAME = 255
 
 
 def launch_of(environment: Mapping[str, str]) -> Launch | None:
@@ -32,6 +57,19 @@ def launch_of(environment: Mapping[str, str]) -> Launch | None:
     ("environment variables that Open MPI sets at run time"), Hydra's PMI (`PMI_SIZE`, `MPI_LOCALNRANKS`).
     """
     return _torchrun(environment) or _openmpi(environment) or _slurm(environment) or _hydra(environment)
+
+
+def job_of(environment: Mapping[str, str], cgroup: str, uid: int) -> Job | None:
+    """None for a process of no Slurm job. `cgroup`: its `/proc/<pid>/cgroup`, where Slurm's plugin puts a `job_<number>`."""
+    inside = re.search(r"/job_([0-9]{1,18})(?:/|$)", cgroup, re.MULTILINE)
+    number = inside[1] if inside else environment.get("SLURM_JOB_ID", "")
+    if not re.fullmatch(r"[0-9]{1,18}", number, re.ASCII):
+        return None
+    task = environment.get("SLURM_ARRAY_TASK_ID", "")
+    name = environment.get("SLURM_JOB_NAME", "").encode(errors="replace").decode()
+    return Job(
+        int(number), uid, name[:_LONGEST_NAME], int(task) if re.fullmatch(r"[0-9]{1,9}", task, re.ASCII) else None
+    )
 
 
 def _torchrun(environment: Mapping[str, str]) -> Launch | None:

@@ -1,4 +1,4 @@
-"""Finds out how the job was launched that writes a checkpoint: from the environment of a process that has a file of it open.
+"""Finds out which job writes a checkpoint, and how it was launched: from the environment of a process that has a file of it open.
 
 Best effort: a daemon that may not read the process (another user's, without being root) or looks too late learns nothing, and
 other evidence decides (docs/several-nodes.md).
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from ckptd.domain.errors import CkptdError
-from ckptd.domain.launch import Launch, launch_of
+from ckptd.domain.launch import Job, JobRun, Launch, job_of, launch_of
 from ckptd.engine.context import Context
 from ckptd.engine.volume import Volume
 from ckptd.layouts import locate
@@ -34,13 +34,15 @@ class Writer:
 
     pid: int
     started: str
+    launch: Launch | None
+    job: Job | None
 
 
 class Launching:
     def __init__(self, context: Context, volume: Volume) -> None:
         self._context = context
         self._volume = volume
-        self._writers: dict[str, tuple[Writer, Launch | None]] = {}
+        self._writers: dict[str, Writer] = {}
         self._looking: set[str] = set()
         self._not_before: dict[str, float] = {}
 
@@ -51,15 +53,15 @@ class Launching:
             return
         its = (self._volume.name, where.run, where.step)
         known = self._writers.get(where.run)
-        alive = known is not None and started(known[0].pid) == known[0].started
-        if known is not None and alive and (known[1] is None or self._context.launches.get(its) == known[1]):
+        alive = known is not None and started(known.pid) == known.started
+        if known is not None and alive and (known.launch is None or self._context.launches.get(its) == known.launch):
             return
         if not alive and self._not_before.get(where.run, 0.0) > asyncio.get_running_loop().time():
             return
         self._looking.add(where.run)
         self._context.spawn(self._find(its, known if alive else None), f"launcher of {where.run}")
 
-    async def _find(self, its: tuple[str, str, int], known: tuple[Writer, Launch | None] | None) -> None:
+    async def _find(self, its: tuple[str, str, int], known: Writer | None) -> None:
         context, run = self._context, its[1]
         try:
             found = known or await asyncio.to_thread(find_writer, self._directory(run))
@@ -67,11 +69,13 @@ class Launching:
             if found is None:
                 return
             self._writers[run] = found
-            if (launch := found[1]) is not None and context.launches.get(its) != launch:
+            if (launch := found.launch) is not None and context.launches.get(its) != launch:
                 context.launches[its] = launch
                 await context.catalog.nodes.launched(*its, launch)
                 log.info("launch.found", run=run, step=its[2], nodes=launch.nodes, ranks=launch.ranks, by=launch.by)
                 context.wake()
+            if found.job is not None:
+                await context.catalog.jobs.wrote(JobRun(its[0], run, found.job, context.clock()))
         except CkptdError as error:  # the catalog's disk is full: it is known until the next restart
             log.warning("launch.unrecorded", run=run, error=error.message)
         finally:
@@ -81,8 +85,8 @@ class Launching:
         return self._volume.root if run == TOP else os.path.join(self._volume.root, run)
 
 
-def find_writer(directory: str) -> tuple[Writer, Launch | None] | None:
-    """A process that has a file below `directory` open for writing, and its launch. Takes milliseconds to tenths of a second."""
+def find_writer(directory: str) -> Writer | None:
+    """A process that has a file below `directory` open for writing. Takes milliseconds to tenths of a second."""
     prefix = os.path.join(directory, "")
     for pid in _processes():
         if pid == os.getpid() or not _writes_below(pid, prefix):
@@ -90,11 +94,13 @@ def find_writer(directory: str) -> tuple[Writer, Launch | None] | None:
         begun = started(pid)
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
-                raw = file.read(_ENVIRONMENT)
+                variables, uid = _variables(file.read(_ENVIRONMENT)), os.fstat(file.fileno()).st_uid
+            with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+                cgroup = file.read()
         except OSError:
             continue
         if begun is not None:
-            return Writer(pid, begun), launch_of(_variables(raw))
+            return Writer(pid, begun, launch_of(variables), job_of(variables, cgroup, uid))
     return None
 
 

@@ -11,6 +11,7 @@ from ckptd.catalog import PinRow
 from ckptd.domain.access import Identity, Whose
 from ckptd.domain.errors import Busy, CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.history import RunAccount
+from ckptd.domain.launch import JobRun
 from ckptd.domain.model import (
     CheckpointReport,
     DiffReport,
@@ -33,6 +34,7 @@ from ckptd.engine import owning, policies, reporting
 from ckptd.engine.allowance import Allowance
 from ckptd.engine.context import Context
 from ckptd.engine.differing import difference
+from ckptd.engine.jobs import Jobs
 from ckptd.engine.meters import Meters
 from ckptd.engine.metrics import Counts
 from ckptd.engine.operations import Operations
@@ -61,6 +63,7 @@ class EngineNode:
         self._choosing = choosing
         self._tagging = Tagging(context)
         self._allowance = allowance
+        self._jobs = Jobs(context, reconciler)
         self._version = version
         self._restarts = restarts
         self._state_dir = state_dir
@@ -298,6 +301,12 @@ class EngineNode:
             raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
         await self._context.policies_changed(served.name)
         self._context.wake()
+
+    async def jobs(self, uid: int) -> list[JobRun]:
+        return await self._jobs.of_user(uid)
+
+    async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
+        return await self._jobs.ended(job, uid, runs)
 
     async def events(self, after: int, limit: int) -> list[EventRecord]:
         return await self._context.catalog.events.since(after, limit)

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ckptd.api import server
@@ -21,6 +21,7 @@ from ckptd.api.peers import Authorise, peer_of
 from ckptd.domain.access import Identity, Owned, Whose
 from ckptd.domain.errors import CkptdError, IntegrityError, NotKnown, OnlyCopy, UsageError
 from ckptd.domain.history import Probe, Resume, RunAccount, Save
+from ckptd.domain.launch import Job, JobRun
 from ckptd.domain.model import (
     RESTORABLE,
     CheckpointPreview,
@@ -383,6 +384,13 @@ class ScriptedNode:
         self._volume(volume)
         if self.rows.pop(pattern, None) is None:
             raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
+
+    async def jobs(self, uid: int) -> list[JobRun]:
+        return [JobRun("ckpt", "run-42", Job(123, uid, "train"), NOON)]
+
+    async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
+        self.calls.append(("job_ended", job, uid, list(runs)))
+        return [one for one in await self.runs(None) if (one.volume, one.run) in runs]
 
     async def events(self, after: int, limit: int) -> list[EventRecord]:
         return [record for record in self.records if record.id > after][-limit:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ckptd.domain.launch import Launch, launch_of
+from ckptd.domain.launch import Job, Launch, job_of, launch_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,22 @@ from ckptd.domain.launch import Launch, launch_of
 )
 def test_the_launchers_variables(environment: dict[str, str], launch: Launch | None) -> None:
     assert launch_of(environment) == launch
+
+
+@pytest.mark.parametrize(
+    ("environment", "cgroup", "job"),
+    [
+        ({}, "0::/user.slice\n", None),
+        ({"SLURM_JOB_ID": "7"}, "", Job(7, 1000)),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_ARRAY_TASK_ID": "2"}, "", Job(7, 1000, "train", 2)),
+        # What Slurm's control group says is Slurm's word, the environment is the user's.
+        ({"SLURM_JOB_ID": "7"}, "0::/system.slice/slurmstepd.scope/job_8/step_batch/user/task_0\n", Job(8, 1000)),
+        ({}, "4:memory:/slurm/uid_1000/job_8\n1:name=systemd:/\n", Job(8, 1000)),
+        ({}, "0::/job_8x\n", None),
+        ({"SLURM_JOB_ID": "７"}, "", None),
+        ({"SLURM_JOB_ID": "-7"}, "", None),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "a\udcff"}, "", Job(7, 1000, "a?")),
+    ],
+)
+def test_which_job_a_process_belongs_to(environment: dict[str, str], cgroup: str, job: Job | None) -> None:
+    assert job_of(environment, cgroup, 1000) == job

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ckptd.domain.launch import Launch
+from ckptd.domain.launch import Job, Launch
 from ckptd.engine.launching import find_writer, started
 
 _HOLDS = "import sys; file = open(sys.argv[1], sys.argv[2]); print('open', flush=True); sys.stdin.read()"
@@ -20,6 +21,7 @@ def test_the_environment_of_a_process_that_writes_is_read(tmp_path: Path, mode: 
     path.parent.mkdir()
     path.write_bytes(b"")
     environment = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
+    environment |= {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_ARRAY_TASK_ID": "3"}
     command = [sys.executable, "-c", _HOLDS, str(path), mode]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as job:
         assert job.stdout is not None
@@ -31,6 +33,7 @@ def test_the_environment_of_a_process_that_writes_is_read(tmp_path: Path, mode: 
         assert writer is None
         return
     assert writer is not None
-    assert writer[0].pid == job.pid
-    assert writer[1] == Launch(2, 16, 8, "torchrun")
+    assert writer.pid == job.pid
+    assert writer.launch == Launch(2, 16, 8, "torchrun")
+    assert writer.job == Job(4711, os.getuid(), "train", 3)
     assert started(job.pid) is None  # it has ended

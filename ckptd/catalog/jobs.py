@@ -1,0 +1,36 @@
+"""Which jobs of the scheduler wrote which runs."""
+
+from __future__ import annotations
+
+import os
+
+from ckptd.catalog.database import Database
+from ckptd.domain.launch import Job, JobRun
+
+KEPT = 1_000
+"""Of each user, the newest: nobody's flood of jobs costs another user anything."""
+
+
+class Jobs:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def wrote(self, found: JobRun) -> None:
+        job = found.job
+        async with self._db.transaction():
+            await self._db.write(
+                "INSERT OR REPLACE INTO jobs (volume, run, job, uid, name, task, at) VALUES (?,?,?,?,?,?,?)",
+                (found.volume, os.fsencode(found.run), job.id, job.uid, job.name, job.task, found.at),
+            )
+            await self._db.write(
+                "DELETE FROM jobs WHERE rowid IN"
+                " (SELECT rowid FROM jobs WHERE uid = ? ORDER BY at DESC LIMIT -1 OFFSET ?)",
+                (job.uid, KEPT),
+            )
+
+    async def of_user(self, uid: int) -> list[JobRun]:
+        """The last written first."""
+        rows = await self._db.read(
+            "SELECT volume, run, job, uid, name, task, at FROM jobs WHERE uid = ? ORDER BY at DESC", (uid,)
+        )
+        return [JobRun(v, os.fsdecode(run), Job(job, uid, name, task), at) for v, run, job, uid, name, task, at in rows]
