@@ -220,6 +220,6 @@ def test_every_route_says_who_gets_an_answer():
     by = {kind: {r.name for r in routes.ROUTES if r.caller is kind} for kind in Caller}
     assert by[Caller.ADMINISTRATOR] == {"job_ended", "shutdown", "upgrade"}
     assert by[Caller.STEERS] == {"pin", "set_tag", "delete_tag", "set_policy", "unset_policy"}
-    assert by[Caller.SEES] == {"checkpoints", "latest", "diff", "effective_policy", "preview_policy"}
+    assert by[Caller.SEES] == {"checkpoints", "diff", "effective_policy", "latest", "preview_policy", "report"}
     assert by[Caller.BY_KIND] == {"start"}
     assert by[Caller.STARTED] == {"cancel"}
