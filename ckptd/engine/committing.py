@@ -189,9 +189,11 @@ class Committing:
     def _directories(self, unit: Unit, entries: Iterable[ManifestEntry]) -> dict[str, Owned]:
         """The run's and those below it, as they are here; of what only other nodes have, as they said."""
         volume = self._context.volumes[unit.volume]
-        found = {} if unit.committed is None else dict(unit.committed.directories)
+        said = {} if unit.committed is None else unit.committed.directories
+        found: dict[str, Owned] = {}
         for path in directories_of(entry.path for entry in entries):
-            if (its := owned(volume.locate(path))) is not None:
+            its = owned(volume.locate(path)) or said.get(path)
+            if its is not None:
                 found[path] = Owned(its.uid, its.gid, its.mode)
         return found
 

@@ -97,14 +97,18 @@ def check_link(target: str) -> None:
         raise ValueError(f"{target[:_LONGEST_TEXT]!r} is no target of a link")
 
 
-def check_directory(item: Mapping[str, Any]) -> None:
-    """One of `directories`."""
-    if type(item["key"]) is not str:
-        raise ValueError(f"{item['key']!r} is no key")
-    _check_any_key(item["key"])
-    _number(item, "mode", _MODE)
-    _number(item, "uid", _ID)
-    _number(item, "gid", _ID)
+def check_directories(items: Iterable[Mapping[str, Any]], paths: Iterable[str]) -> None:
+    """Of `directories`: each must be one that a file lies in."""
+    above = {path.rpartition("/")[0] for path in paths}
+    for path in list(above):
+        while (path := path.rpartition("/")[0]) and path not in above:
+            above.add(path)
+    for item in items:
+        if type(item["key"]) is not str or not item["key"] or path_of(item["key"]) not in above:
+            raise ValueError(f"{str(item['key'])[:_LONGEST_TEXT]!r} is no directory of its files")
+        _number(item, "mode", _MODE)
+        _number(item, "uid", _ID)
+        _number(item, "gid", _ID)
 
 
 def check_file(item: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from ckptd.domain.errors import IntegrityError, StateUnusable
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import folder_of, key_of, path_of
 from ckptd.layouts import locate
-from ckptd.manifest.checks import check_directory, check_file, check_head, check_key, check_paths
+from ckptd.manifest.checks import check_directories, check_file, check_head, check_key, check_paths
 
 FORMAT_VERSION = 1
 FORMAT_KEY = ".ckptd/format"
@@ -170,11 +170,9 @@ def _check(data: Mapping[str, Any]) -> None:
     for item in data["files"]:
         check_file(item)
     keys = [item["key"] for item in data["files"]]
-    check_paths([path_of(key) for key in keys])
-    for item in data.get("directories", ()):
-        check_directory(item)
-        if locate(f"{path_of(item['key'])}/-").run != path_of(data["run"]):
-            raise ValueError(f"directory {item['key']!r} is not of run {data['run']!r}")
+    paths = [path_of(key) for key in keys]
+    check_paths(paths)
+    check_directories(data.get("directories", ()), paths)
     # Directories decide to which run a file belongs, so one file of each is enough.
     for key in {key.rpartition("/")[0]: key for key in keys}.values():
         if locate(path_of(key)).run != path_of(data["run"]):

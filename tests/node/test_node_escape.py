@@ -103,7 +103,9 @@ def test_keys_of_the_run_are_taken(key: str, run: str, root: str) -> None:
     assert Manifest.from_json(manifest_of(key, run, root), "it").entries[0].key == key
 
 
-@pytest.mark.parametrize("key", ["/etc", "run-1/../x", "run-2", ".ckptd", "run-1/.ckptd-x", "..", ""])
+@pytest.mark.parametrize(
+    "key", ["/etc", "run-1/../x", "run-2", ".ckptd", "run-1/.ckptd-x", "..", "", "run-1/checkpoint-2"]
+)
 def test_directories_that_are_none_of_the_run_are_refused(key: str) -> None:
     said = json.loads(manifest_of("run-1/checkpoint-1/x"))
     directory = {"key": "run-1/checkpoint-1", "mode": 0o750, "uid": 1, "gid": 2}

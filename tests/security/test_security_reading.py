@@ -155,6 +155,13 @@ def test_members_of_the_admin_group_do_everything(new_node: NewNode) -> None:
     assert Asking(node, BOB).get("/v1/runs") == []
 
 
+def test_an_admin_group_that_is_not_there_keeps_the_daemon_from_starting(new_node: NewNode) -> None:
+    node = new_node(access='admin_group = "no-such-group"')
+    _, said = node.launch()
+    assert not said["ok"]
+    assert "access.admin_group: there is no group 'no-such-group'" in said["message"]
+
+
 def test_a_socket_for_a_group_is_closed_to_others(new_node: NewNode) -> None:
     node = new_node(access=f'users = "group"\ngroup = "{GROUP}"')
     node.start()
