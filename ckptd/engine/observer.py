@@ -245,6 +245,10 @@ class Observer:
         found = looking.find(location)
         if found is None or found.target is not None or (row.closed and _lies_at(row, location, found)):
             return None
+        if not row.closed and has_writer(location):
+            return (
+                None  # a mount's server has made it and closed it, or one writer of several: the last close is told too
+            )
         nvme = row.copies.get(Place.NVME)
         if nvme is not None and nvme.generation != row.generation and not self._leads_to(row, location):
             return None  # an old copy: the file itself is elsewhere by now

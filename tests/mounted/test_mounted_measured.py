@@ -40,8 +40,14 @@ def test_a_save_that_begins_in_the_nvme_tier_is_measured_too(new_mounted: Callab
     daemon = new_mounted(ram_budget="8MiB", nvme_budget="256MiB")
     daemon.start()
     ballast = held_open(daemon.volume / "run-0/ballast.bin")
-    write(daemon, 1, 0.7)
-    assert 2 * MIB in in_nvme(daemon)
+    directory = daemon.volume / "run-1/checkpoint-1"
+    directory.mkdir(parents=True)
+    with (directory / "model.bin").open("wb", buffering=0) as file:
+        file.write(os.urandom(MIB))
+        time.sleep(0.7)
+        assert MIB in in_nvme(daemon)
+        assert [one["state"] for one in daemon.json("ls", "run-1")] == ["writing"], "it is open"
+        file.write(os.urandom(2 * MIB))
     ballast.close()
     daemon.committed("run-1", 1)
     found = daemon.json("report", "run-1")
