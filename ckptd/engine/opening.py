@@ -54,6 +54,7 @@ class Opening:
         try:
             member = await self._member(volume, path)
             if member is None:
+                volume.fetching.add(path)
                 await self._plain(volume, path, on_part)
             else:
                 await self._keep(volume, path, member.size)
@@ -68,6 +69,8 @@ class Opening:
                 unlink_link(volume.root, path, stub)  # it stood for nothing
                 return errno.ENOENT
             return errno.ENOSPC if isinstance(error, NoRoom) else errno.EIO
+        finally:
+            volume.fetching.discard(path)
         return 0
 
     def wants_room(self, size: int, seconds: float) -> None:
