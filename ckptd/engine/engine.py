@@ -220,7 +220,7 @@ class Engine:
         """Again after a while; a remote that is not met yet is asked after soon."""
         while True:
             pause = _HOUSEKEEPING_S
-            with contextlib.suppress(CkptdError):
+            with contextlib.suppress(CkptdError, OSError):
                 pause = max(REFRESH_S, await plain.refresh())
             await asyncio.sleep(pause)
 

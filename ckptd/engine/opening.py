@@ -57,6 +57,7 @@ class Opening:
         try:
             member = await self._member(volume, path)
             if member is None:
+                volume.fetching.add(path)
                 await self._plain(volume, path, on_part)
             else:
                 await self._keep(volume, path, member.size)
@@ -71,6 +72,8 @@ class Opening:
                 unlink_link(volume.root, path, stub)  # it stood for nothing
                 return errno.ENOENT
             return errno.ENOSPC if isinstance(error, NoRoom) else errno.EIO
+        finally:
+            volume.fetching.discard(path)
         if member is not None:
             await self._resumes.opened(volume.name, path, began_at, member.size)
         return 0

@@ -121,9 +121,8 @@ class PlainObjects:
                 if self._cut:
                     listing.drop_last()
                     break
-        if not (
-            marked or self._cut
-        ):  # a file system that is not mounted has an empty directory: what was fetched must not go
+        if not (marked or self._cut):
+            # A file system that is not mounted has an empty directory: what was fetched must not go.
             hint = f"mount its file system; if it was emptied on purpose, put '{FORMAT_KEY}' back"
             raise RemoteError(f"'{FORMAT_KEY}' is not in {self._volume.remote.url}", hint=hint, retryable=True)
         return listing
@@ -172,7 +171,7 @@ class PlainObjects:
         files = self._context.catalog.files
         for row in await files.plain(self._volume.name):
             stat = found.get(row.path)
-            if stat is None and self._cut:
+            if row.path in self._volume.fetching or (stat is None and self._cut):
                 continue
             if row.local() is not None:
                 if stat is not None and _is(row, stat):

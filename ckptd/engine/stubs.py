@@ -59,9 +59,8 @@ class Stubs:
         if self._before is None:
             self._before = await self._found()
         mine = {(unit.run, unit.step): unit for unit in units if unit.volume == self._volume.name}
-        if (
-            plain is not None and plain is not self._plain
-        ):  # what is new first, what goes last: a name that changes sides is never away
+        if plain is not None and plain is not self._plain:
+            # What is new first, and what goes last: a name that changes sides is never away.
             await self._replace(_PLAIN, {**self._plain, **plain})
         for key in [key for key in self._shown if key not in mine and key != _PLAIN]:
             await self._replace(key, {})

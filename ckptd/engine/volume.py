@@ -84,6 +84,8 @@ class Volume:
     """Paths of stubs that we remove ourselves: their going is no wish of the job's."""
     plain: dict[str, ObjectStat] | None = None
     """Of a mount: objects that no manifest describes and that are shown, by path (`engine.plain`). None: not listed yet."""
+    fetching: set[str] = field(default_factory=set)
+    """Paths of those that are just being fetched: they have a row before they have a file."""
 
     def locate(self, path: str) -> str:
         return os.path.join(self.root, path)
