@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,13 @@ pytestmark = [
     pytest.mark.skipif(bool(reason_for_none()), reason=reason_for_none()),
 ]  # fmt: skip
 NEXT = "0.1.999"
+SETTINGS = """
+[tiers.ram]
+budget = "256MiB"
+[[volumes]]
+path = "/ckpt"
+remote = "file:///srv/remote"
+"""
 # Holds a file open all the time and saves others: what an upgrade must not disturb. Ends when its input does.
 JOB = """
 import os, select, sys
@@ -82,6 +91,39 @@ def status(debian: Debian) -> dict[str, Any]:
     return found
 
 
+def shown(debian: Debian, name: str) -> str:
+    """A property of the unit."""
+    return debian.run(f"systemctl show --value --property {name} ckptd").stdout.strip()
+
+
+def until(debian: Debian, name: str, value: str) -> None:
+    end = time.monotonic() + 60
+    while (found := shown(debian, name)) != value:
+        assert time.monotonic() < end, f"{name} is {found}\n{debian.run('journalctl -u ckptd -o cat').stdout[-4000:]}"
+        time.sleep(0.2)
+
+
+def write(debian: Debian, path: str, text: str) -> None:
+    Path(f"{debian.root}{path}").write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def saving(debian: Debian) -> Iterator[None]:
+    """A job that saves meanwhile, and must not have noticed anything."""
+    debian.run("mkdir -p /ckpt/run-1")
+    job = debian.start(f"exec python3 -c '{JOB}'")
+    assert job.stdin is not None
+    assert job.stdout is not None
+    try:
+        assert job.stdout.readline() == "saving\n"
+        yield
+        said, _ = job.communicate("", timeout=60)
+        assert said.split()[1:] == ["True"]
+    finally:
+        job.kill()
+        job.communicate()
+
+
 def install(debian: Debian, package: Path) -> str:
     shutil.copy(package, debian.root / package.name)
     done = debian.run(f"dpkg --install /{package.name}")
@@ -102,6 +144,42 @@ def test_it_names_nothing_of_the_machine_that_built_it(package: Path, folder: Pa
         assert found.stdout == ""
 
 
+def test_its_unit_under_a_real_systemd(debian: Debian, package: Path) -> None:
+    install(debian, package)
+    assert debian.run("systemctl is-enabled ckptd", check=False).stdout == "disabled\n"  # before there are settings
+    debian.run("mkdir -p /srv/remote /etc/systemd/system/ckptd.service.d")
+    write(debian, "/etc/ckptd/config.toml", SETTINGS)
+    write(debian, "/etc/systemd/system/ckptd.service.d/soon.conf", "[Service]\nWatchdogSec=9s\n")
+    debian.run("systemctl daemon-reload; systemctl start ckptd")  # returns when it serves
+    assert shown(debian, "NFileDescriptorStore") == "2"
+    before = status(debian)
+    assert before["volumes"][0]["passthrough"]
+    with saving(debian):
+        # A worker that hangs: the supervisor replaces it, systemd need not do anything.
+        debian.run(f"kill -STOP {before['pid']}")
+        hung = status(debian)
+        assert hung["pid"] != before["pid"]
+        assert hung["supervisor_pid"] == before["supervisor_pid"]
+        # New code under the job.
+        debian.run("systemctl reload ckptd")
+        assert status(debian)["pid"] != hung["pid"]
+        assert shown(debian, "NRestarts") == "0"
+        # The supervisor is killed, then it hangs: systemd starts another, which goes on with the mount.
+        for restarts, name in (("1", "KILL"), ("2", "STOP")):
+            debian.run(f"kill -{name} {shown(debian, 'MainPID')}")
+            until(debian, "NRestarts", restarts)
+            until(debian, "ActiveState", "active")
+    journal = debian.run("journalctl -u ckptd -o cat -p err").stdout
+    assert "event=worker.hung" in journal
+    assert "event=worker.started" not in journal  # which has another priority
+    assert "event=mount.outlived" in debian.run("journalctl -u ckptd -o cat").stdout
+    debian.run("systemctl stop ckptd")
+    assert shown(debian, "Result") == "success"
+    assert debian.run("grep -c ' /ckpt ' /proc/mounts", check=False).stdout == "0\n"
+    assert debian.run("stat -c %s /srv/remote/run-1/part").stdout == "100000\n"
+    debian.run("dpkg --purge ckptd; rm -r /srv/remote /var/lib/ckptd /etc/systemd/system/ckptd.service.d")
+
+
 def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newer: Path) -> None:
     install(debian, package)
     assert debian.run("ckptctl --version").stdout == "ckptctl 0.1.0\n"
@@ -118,21 +196,16 @@ def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newe
     assert debian.run("cat /srv/remote/run-1/checkpoint-1/trainer_state.json").stdout == "{}\n"
 
     # An upgrade under a job that saves: new code, the same supervisor and mount.
-    job = debian.start(f"exec python3 -c '{JOB}'")
-    assert job.stdin is not None
-    assert job.stdout is not None
-    assert job.stdout.readline() == "saving\n"
-    install(debian, newer)
-    after = status(debian)
-    assert (before["version"], after["version"]) == ("0.1.0", NEXT)
-    assert after["supervisor_pid"] == before["supervisor_pid"]
-    assert after["pid"] != before["pid"]
-    refused = debian.run("dpkg --remove ckptd", check=False)  # somebody has a file open
-    assert refused.returncode != 0
-    assert "not removed" in refused.stderr
-    assert status(debian)["pid"] == after["pid"]
-    said, _ = job.communicate("", timeout=60)
-    assert said.split()[1] == "True"
+    with saving(debian):
+        install(debian, newer)
+        after = status(debian)
+        assert (before["version"], after["version"]) == ("0.1.0", NEXT)
+        assert after["supervisor_pid"] == before["supervisor_pid"]
+        assert after["pid"] != before["pid"]
+        refused = debian.run("dpkg --remove ckptd", check=False)  # somebody has a file open
+        assert refused.returncode != 0
+        assert "not removed" in refused.stderr
+        assert status(debian)["pid"] == after["pid"]
 
     # Removed: flushed and unmounted. Purged: the checkpoints stay.
     debian.run("dpkg --remove ckptd")
@@ -171,10 +244,11 @@ def test_the_ansible_role_makes_a_node_and_finds_nothing_to_do_the_second_time(
             words, cwd=ROOT / "packaging/ansible", capture_output=True, text=True, check=False, env=environment
         )
 
-    debian.run("apt-get -q update")
+    debian.run("apt-get -q update; mkdir -p /srv/other")
     first = play()
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "file:///srv/other" in debian.run("ckptctl config show").stdout
+    assert status(debian)["volumes"][0]["remote"] == "file:///srv/other"  # it was started
+    assert debian.run("systemctl is-enabled ckptd").stdout == "enabled\n"
     assert (
         debian.run("stat -c %a /etc/ckptd/environment; cat /etc/ckptd/environment").stdout
         == "600\nAWS_PROFILE=training\n"
