@@ -128,9 +128,15 @@ class Guarded:
 
     async def latest(self, volume: str | None, run: str) -> CheckpointReport:
         """`run` may be a checkpoint's name, where no run of that very name is known."""
-        known = bool(await self._node.whose(volume, run))
-        await self._must_see(volume, run if known else CheckpointId.parse(run).run)
-        return await self._node.latest(volume, run)
+        may, _ = await self._rights(volume, run)
+        if not may.see and (named := CheckpointId.parse(run).run) != run:
+            may, _ = await self._rights(volume, named)
+        if not may.see:
+            raise _no_run(run)
+        found = await self._node.latest(volume, run)
+        if not (await self._rights(volume, found.run))[0].see:  # another's run may be called like a checkpoint of ours
+            raise _no_run(run)
+        return found
 
     async def account(self, volume: str | None, run: str, gpus: int | None, mtbf_s: float) -> RunAccount:
         await self._must_see(volume, run)

@@ -193,7 +193,16 @@ def test_a_pattern_that_may_match_others_is_the_administrators(visit, path, patt
 
 def test_a_latest_by_tag_or_step_asks_for_the_run(visit, path):
     assert ask(path, "GET", "/v1/runs/cold@7/latest")[0] == 404
-    assert "run 'cold'" in ask(path, "GET", "/v1/runs/cold@7/latest")[1]["error"]["message"]
+    hidden, absent = (ask(path, "GET", f"/v1/runs/{run}@7/latest")[1] for run in ("cold", "nosuch"))
+    assert json.dumps(hidden).replace("cold", "nosuch") == json.dumps(absent)
+
+
+def test_a_hidden_run_that_is_called_like_a_checkpoint_is_not_told_by_latest(visit, path):
+    visit.node.held = {("run-42@9", 1): checkpoint("run-42@9", 1)}
+    visit.node.owners["run-42@9"] = Owned(1001, 50, 0o700)
+    assert ask(path, "GET", "/v1/runs/run-42@9/latest")[0] == 404
+    visit.caller = ALICE
+    assert ask(path, "GET", "/v1/runs/run-42@9/latest")[1]["run"] == "run-42@9"
 
 
 def test_the_status_of_a_remote_quotes_no_message(visit, path):
