@@ -227,6 +227,7 @@ class Engine:
     async def _list_at_once(self, volume: str) -> None:
         if volume in self._plain:
             await self._plain[volume].refresh()
+            await self._plain[volume].in_sight.wait()
 
     async def _show_cold(self, volume: Volume, plain: PlainObjects) -> None:
         """Keeps in sight what the remote has, as it is known; what other nodes commit is looked for now and then."""
@@ -239,8 +240,10 @@ class Engine:
                         await self.context.known.refresh(volume)
                 refreshed = loop.time()
                 await self.reconciler.recent()
-            gone, plain.gone = plain.gone, set()
-            await stubs.show(self.reconciler.view.units, plain.shown, gone)
+            shown, gone, plain.gone = plain.shown, plain.gone, set()
+            await stubs.show(self.reconciler.view.units, shown, gone)
+            if shown is not None and shown is plain.shown:
+                plain.in_sight.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S), self.context.changed:
                     await self.context.changed.wait()

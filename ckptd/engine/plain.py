@@ -89,6 +89,8 @@ class PlainObjects:
         self._cut = self._told = False
         self.shown: Mapping[str, Stub] | None = None
         """What is to be in sight, by path; None: not listed yet. Never changed, always replaced."""
+        self.in_sight = asyncio.Event()
+        """That is so: the stubs are made."""
         self.gone: set[str] = set()
         """Paths whose stubs stand for nothing any more."""
 
@@ -202,6 +204,7 @@ class PlainObjects:
         }
         self.shown = {path: stub for path, stub in stubs.items() if path in self._volume.plain}
         self.gone |= gone
+        self.in_sight.clear()
         stale = [path for path, etag in hidden.items() if path not in found or not _hides(etag, found[path])]
         if not self._cut:
             await catalog.hidden.forget(name, stale)

@@ -154,8 +154,10 @@ class Stubs:
 
     def _links(self, unit: Unit) -> None:
         """The job's own symbolic links weigh nothing: they are made at once."""
-        if unit.committed is None or not unit.committed.whole:
+        if unit.committed is None or not unit.committed.whole or unit.step is None:
             return
+        if self._context.known.of(unit.volume, unit.run, unit.step) is not unit.committed:
+            return  # pruned or committed anew, while stubs were made
         for path, entry in unit.cold.items():
             if entry.link is not None and entry.key not in unit.committed.forgotten:
                 try:
