@@ -22,7 +22,7 @@ _GROUPS = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
 _BOOT = """
 set -e
 mount -t tmpfs tmpfs "$1"
-debootstrap --variant=minbase --include=python3,systemd-sysv "$3" "$1" "$4" > "$2/debootstrap.log" 2>&1
+debootstrap --variant=minbase --include=python3,python3-apt,systemd-sysv "$3" "$1" "$4" > "$2/debootstrap.log" 2>&1
 cd "$1"
 mount -t tmpfs -o mode=755 tmpfs dev
 mkdir dev/shm dev/pts
@@ -128,6 +128,8 @@ def running(root: Path, common: Path) -> Iterator[Debian]:
     finally:
         holder.kill()
         holder.communicate()
+        while "populated 1" in (group / "cgroup.events").read_text(encoding="ascii"):
+            time.sleep(0.05)  # killed with their init, and not all gone yet
         for folder in sorted(group.rglob("*/"), key=lambda folder: len(folder.parts), reverse=True):
             folder.rmdir()
         group.rmdir()

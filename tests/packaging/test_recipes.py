@@ -52,7 +52,7 @@ def test_the_settings_of_the_daemonset_have_no_mistake_and_fit_its_volumes(tmp_p
     paths = [settings.tiers["ram"].path, *(volume.path for volume in settings.volumes)]
     assert all(path.startswith(f"{shared[0]}/") for path in paths)
     assert container["securityContext"]["privileged"]
-    # The flush before the end, the one at the end, and what is between.
+    # The drain before the end, the one at the end, and what is between.
     assert pod["terminationGracePeriodSeconds"] > 9 * 60 + settings.node.shutdown_timeout
     limit = int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
     budget = settings.tiers["ram"].budget
