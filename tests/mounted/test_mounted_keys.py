@@ -41,6 +41,7 @@ class Remote:
 
     def plant(self, run: str, step: int, keys: list[str]) -> None:
         manifest: dict[str, Any] = self._good | {"run": run, "step": step, "root": f"{run}/checkpoint-{step}"}
+        del manifest["directories"]  # as in manifests of before there were any
         (model,) = (file for file in self._good["files"] if file["key"].endswith("model.bin"))
         manifest["files"] = [model | {"key": key} for key in keys]
         save(self.at / ".ckptd/manifests" / run / str(step), {self._name: json.dumps(manifest).encode()})

@@ -30,7 +30,11 @@ PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8
 RULES = yaml.safe_load((HERE / "alerts.yaml").read_text())["groups"][0]["rules"]
 DASHBOARD = json.loads((HERE / "dashboard.json").read_text())
 
-promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+_absent = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+
+
+def promtool(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.packagers(_absent(test))
 
 
 def panels() -> Iterator[dict[str, Any]]:

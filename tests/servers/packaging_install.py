@@ -1,6 +1,6 @@
 """What the tests of packages need from Debian: `make packagers`. Does nothing where it is there already.
 
-A clean Debian is made by debootstrap; units, completions and man pages are read by the programs that will read them.
+A clean Debian is made by debootstrap; units, completions, man pages and alert rules are read by the programs that will read them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 
 _PACKAGES = {
     "debootstrap": "debootstrap", "systemd-analyze": "systemd", "man": "man-db", "groff": "groff", "zsh": "zsh", "fish": "fish",
+    "promtool": "prometheus",
 }  # fmt: skip
 
 
