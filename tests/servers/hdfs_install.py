@@ -10,13 +10,16 @@ not have already.
 from __future__ import annotations
 
 import fnmatch
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from servers.debian_packages import install
 
 PYSPARK = "pyspark==2.4.8"
 _SHA256 = "3a19b71b8dc8dd91ebc943604a05e1ab01bce052456d42937035632d852d78dc"
@@ -65,24 +68,7 @@ def _install_packages() -> None:
     packages = sorted({package for jar, package in _FROM_DEBIAN.items() if not (_DEBIAN_JARS / jar).exists()})
     if not shutil.which("java"):
         packages.append("default-jre-headless")
-    if not packages:
-        return
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
-        why = "there is no apt-get here" if apt is None else "only root can install them"
-        sys.exit(
-            f"HDFS for the tests needs Debian's packages {' '.join(packages)}, and {why}.\n"
-            f"Install them (apt-get install {' '.join(packages)}) and run `make hdfs` again; "
-            "without it the tests that need HDFS are skipped."
-        )
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    command = [apt, "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
-    print(f"installing Debian's {' '.join(packages)}", flush=True)
-    # The lists of a fresh machine are empty, those of an old one name packages that are gone.
-    for arguments in (["update"], ["install", "--no-install-recommends", *packages]):
-        run = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
-        if run.returncode:
-            sys.exit(f"apt-get {' '.join(arguments)} failed:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+    install(packages, "HDFS", "hdfs")
 
 
 def _download(scratch: Path) -> Path:

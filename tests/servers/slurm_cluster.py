@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.slurm_install import missing
+from servers.debian_packages import missing
+from servers.slurm_install import PROGRAMS
 
 NODES = ("n1", "n2")
 _PACKAGING = Path(__file__).parents[2] / "packaging/slurm"
@@ -270,7 +271,7 @@ def _free_ports(count: int) -> list[int]:
 def why_absent() -> str | None:
     if os.geteuid() != 0:
         return "a Slurm cluster for the tests needs root"
-    packages = missing()
+    packages = missing(PROGRAMS)
     return f"Slurm is not installed ({', '.join(packages)}): make slurm" if packages else None
 
 
