@@ -23,11 +23,14 @@ _LOOKED_AT = 1000
 """Of the files of a checkpoint; they are one user's."""
 
 
-def may_read(paths: Sequence[str], uid: int, gid: int | None = None) -> bool:
-    """Whether the user may read these files, and these directories with what lies right in them. What is not there is nobody's
-    secret.
+def may_read(
+    paths: Sequence[str], uid: int, gid: int | None = None, also: Callable[[], bool] = lambda: True, *,
+    patience_s: float = _PATIENCE_S,
+) -> bool:  # fmt: skip
+    """Whether the user may read these files, and these directories with what lies right in them; what is not there is nobody's
+    secret. `also` is asked as that user, too.
     """
-    return as_user(uid, gid, lambda: all(_readable(path, within=True) for path in paths))
+    return as_user(uid, gid, lambda: all(_readable(path, within=True) for path in paths) and also(), patience_s)
 
 
 def append(path: str, line: str, uid: int, gid: int | None = None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ckptctl.client import Client, part
 from ckptctl.slurm.job import SlurmJob
-from ckptd.domain.errors import DaemonUnreachable, NotInTime, NotKnown
+from ckptd.domain.errors import DaemonUnreachable, NotAllowed, NotInTime, NotKnown
 
 _FIRST_ANSWER_S = 5.0
 """A daemon that says nothing for so long is stuck: no job waits for it any longer."""
@@ -45,6 +45,15 @@ class Daemon:
                 raise
             return None
         return found
+
+    def shows(self, volume: str, target: str) -> bool:
+        """Whether it shows this checkpoint to whoever asks. A daemon that talks to administrators only says nothing: True."""
+        try:
+            return self.newest(volume, target) is not None
+        except NotKnown:
+            return False
+        except (DaemonUnreachable, NotAllowed):
+            return True
 
     def jobs(self, job: SlurmJob) -> list[Answer]:
         """The runs that this job, or an earlier one of its user, wrote; the last written first."""

@@ -41,8 +41,9 @@ class Prolog:
         run = os.path.join(path_of(volume.path), path_of(choice.named.run))
         newest = self.daemon.newest(volume.name, choice.named.target)
         paths = (run,) if newest is None else (run, path_of(newest["path"]))
-        # On a mount the tree shows what is only in the remote, too; a watched directory shows it when it is here.
-        self._require_readable(choice, paths)
+        self._require_readable(
+            choice, paths, lambda: newest is None or self.daemon.shows(volume.name, choice.named.target)
+        )
         self.records.prepare()
         self._leave(choice, volume, newest)
         if newest is None:
@@ -55,13 +56,17 @@ class Prolog:
             self._require_readable_now(choice, paths, volume)
         return self._outcome(operation, newest)
 
-    def _require_readable(self, choice: Choice, paths: Sequence[str]) -> None:
-        """Root asks for nothing that the job's user may not see. Raises NotAllowed."""
-        if not as_user.may_read(paths, self.job.uid, self.job.gid):
+    def _require_readable(self, choice: Choice, paths: Sequence[str], shown: Callable[[], bool] = lambda: True) -> None:
+        """Root asks for nothing that the job's user may not see. Raises NotAllowed.
+
+        The tree says whether he may; of what is only in the remote, and not in sight on a watched volume, the daemon does.
+        """
+        patience_s = self.daemon.left_s / 2
+        if not as_user.may_read(paths, self.job.uid, self.job.gid, shown, patience_s=patience_s):
             raise NotAllowed(f"user {self.job.uid} may not read run '{choice.named.run}'", hint="it is another user's")
 
     def _require_readable_now(self, choice: Choice, paths: Sequence[str], volume: Volume) -> None:
-        """The same of what has just come; what was kept hot for the job is given free."""
+        """The same of what has just come, where users may not ask the daemon; what was kept hot for the job is given free."""
         try:
             self._require_readable(choice, paths)
         except NotAllowed:
