@@ -146,6 +146,10 @@ class Mounts:
     def pidfds(self) -> list[int]:
         return [mount.pidfd for mount in self.by_volume.values() if mount.pidfd >= 0]
 
+    def unservable(self, tries: int) -> str | None:
+        """A volume whose server has died so many times, each soon after its start."""
+        return next((name for name, mount in self.by_volume.items() if mount.restarts.in_row >= tries), None)
+
     def patience(self) -> float | None:
         """Seconds until a server is to be started again; None: all run."""
         due = [mount.due for mount in self.by_volume.values() if mount.due is not None]

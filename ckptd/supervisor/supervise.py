@@ -106,12 +106,23 @@ class Supervisor:
             self._felt(pulse, worker, beat=beat)
             if worker.pidfd in happened:
                 return worker.bury()
+            self._give_up_mounts(worker)
             if self.wake in happened:
                 self._told(os.read(self.wake, 4096), worker)
             elif self.kill_at is not None and self.clock() >= self.kill_at:
                 self.log.error("worker.killed", pid=worker.process.pid, reason="did not stop in time")
                 worker.kill()
                 self.kill_at = None
+
+    def _give_up_mounts(self, worker: Worker) -> None:
+        """A first start on which a mount cannot be served: whoever touches it, the worker too, would wait for ever."""
+        if self.was_ready or self.refusal is not None or (volume := self.mounts.unservable(FIRST_TRIES)) is None:
+            return
+        self.refusal = CkptdError(
+            f"the mount of volume {volume} cannot be served: its server ends as soon as it starts",
+            hint="the daemon's log says how; up to then: --front watch",
+        )
+        worker.kill()
 
     def _pulse(self) -> Pulse:
         return Pulse(self.manager.silence_s, self.clock())
@@ -181,7 +192,7 @@ class Supervisor:
             # A daemon that served is never given up, whatever a restart runs into: the disk may have room again,
             # the remote may answer again, and its settings were good.
             return None
-        if ended.start_error is None and self.restarts.in_row < FIRST_TRIES:
+        if self.refusal is None and self.restarts.in_row < FIRST_TRIES:
             return None
         error = self.refusal or CkptdError(f"the worker cannot start: {ended}", hint="the daemon's log says more")
         self.announcer.failed(error)

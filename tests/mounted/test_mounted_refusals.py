@@ -122,3 +122,19 @@ def test_doctor_says_which_front_it_would_be(new_mounted: Callable[..., Daemon],
     front = next(one for one in json.loads(found.stdout) if one["check"] == "front of ckpt")
     assert front["state"] == "failed"
     assert "is not empty" in front["detail"]
+
+
+def test_a_mount_whose_server_ends_at_every_start(new_mounted: Callable[..., Daemon], tmp_path: Path) -> None:
+    """The start fails, and says why, instead of waiting for calls that nobody answers."""
+    daemon = new_mounted()
+    broken = "import ckptd.supervisor.mounts as m; m.COMMAND = ('/bin/false',); from ckptd.__main__ import main; main()"
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nshift 3\nexec {sys.executable} -I -c "{broken}" "$@"\n')
+    program.chmod(0o755)
+    daemon.python = str(program)
+    _, said = daemon.launch()
+    assert said["ok"] is False
+    assert "server ends as soon as it starts" in said["message"]
+    assert daemon.process is not None
+    assert daemon.process.wait(20) == said["exit_code"] != 0
+    assert not is_mounted(daemon.volume)
