@@ -26,7 +26,7 @@ def choose(job: SlurmJob, daemon: Daemon) -> Choice | None:
     if (found := named(job.comment, values_of(job))) is not None:
         return Choice(found)
     written = daemon.jobs(job)
-    if job.restarts and (own := of_job(written, job.id)):
+    if job.restarts and (own := of_job(written, job.id) or of_job(daemon.jobs(job, everywhere=True), job.id)):
         return Choice(own[0])
     if written and job.name is None:
         job = scontrol.complete(job, daemon.left_s)

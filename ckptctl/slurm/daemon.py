@@ -55,9 +55,9 @@ class Daemon:
         except (DaemonUnreachable, NotAllowed):
             return True
 
-    def jobs(self, job: SlurmJob) -> list[Answer]:
-        """The runs that this job, or an earlier one of its user, wrote; the last written first."""
-        found: list[Answer] = self._get("/v1/jobs", uid=job.uid)
+    def jobs(self, job: SlurmJob, *, everywhere: bool = False) -> list[Answer]:
+        """The runs that this job, or an earlier one of its user, wrote here, or anywhere; the last written first."""
+        found: list[Answer] = self._get("/v1/jobs", uid=job.uid, everywhere="true" if everywhere else None)
         return found
 
     def start(self, kind: str, volume: str, target: str, **arguments: object) -> Answer:

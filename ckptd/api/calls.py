@@ -146,7 +146,8 @@ async def delete_tag(node: Node, call: Call[TagQuery, None]) -> None:
 
 
 async def jobs(node: Node, call: Call[JobsQuery, None]) -> list[JobRun]:
-    return await node.jobs(call.caller.uid if call.query.uid is None else call.query.uid)
+    uid = call.caller.uid if call.query.uid is None else call.query.uid
+    return await node.jobs(uid, call.query.everywhere)
 
 
 async def job_ended(node: Node, call: Call[NoQuery, JobEndRequest]) -> list[RunReport]:

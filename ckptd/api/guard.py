@@ -194,11 +194,11 @@ class Guarded:
         """They count, and name no run."""
         return await self._node.metrics()
 
-    async def jobs(self, uid: int) -> list[JobRun]:
+    async def jobs(self, uid: int, everywhere: bool) -> list[JobRun]:
         if uid != self._caller.uid:
             raise self._refuse("see another user's jobs")
         sight = await self._sight()
-        return [row for row in await self._node.jobs(uid) if sight.get((row.volume, row.run), NONE).see]
+        return [row for row in await self._node.jobs(uid, everywhere) if sight.get((row.volume, row.run), NONE).see]
 
     # -- operations
 

@@ -134,8 +134,8 @@ class Node(Protocol):
 
     async def unset_policy(self, volume: str | None, pattern: str) -> None: ...
 
-    async def jobs(self, uid: int) -> list[JobRun]:
-        """Runs that jobs of this user wrote here, the last written first."""
+    async def jobs(self, uid: int, everywhere: bool) -> list[JobRun]:
+        """Runs that jobs of this user wrote here, the last written first; `everywhere`: and, committed, on other nodes."""
         ...
 
     async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:

@@ -339,6 +339,7 @@ class AccountQuery(Request):
 
 class JobsQuery(Request):
     uid: Annotated[Uid | None, Field(description="Whose jobs; the caller's own where it is left out")] = None
+    everywhere: Annotated[Flag, Field(description="Also what jobs on other nodes committed")] = False
 
 
 class TagQuery(Request):

@@ -28,6 +28,14 @@ class Jobs:
                 (job.uid, KEPT),
             )
 
+    async def of_run(self, volume: str, run: str) -> Job | None:
+        """The one that wrote it last."""
+        rows = await self._db.read(
+            "SELECT job, uid, name, task FROM jobs WHERE volume = ? AND run = ? ORDER BY at DESC LIMIT 1",
+            (volume, os.fsencode(run)),
+        )
+        return Job(*rows[0]) if rows else None
+
     async def of_user(self, uid: int) -> list[JobRun]:
         """The last written first."""
         rows = await self._db.read(

@@ -10,6 +10,7 @@ from ckptd.catalog import FileRow, UnitName
 from ckptd.domain.access import Owned
 from ckptd.domain.changes import Change, Deleted, ObjectSettled, Settled
 from ckptd.domain.errors import Conflict, RemoteError, SourceChanged
+from ckptd.domain.launch import Job
 from ckptd.domain.model import CheckpointState, Place
 from ckptd.domain.names import key_of, path_of
 from ckptd.engine import looking
@@ -63,7 +64,8 @@ class Committing:
         await still_there(context, volume, rows)
         if unit.addition is not None:
             await self._refuse_namesake(volume, run, step)
-        manifest = await asyncio.to_thread(self._manifest, unit, rows, run, step)
+        job = await context.catalog.jobs.of_run(volume_name, run)
+        manifest = await asyncio.to_thread(self._manifest, unit, rows, run, step, job)
         described = {entry.key for entry in manifest.entries}
         context.committing |= described
         try:
@@ -170,7 +172,7 @@ class Committing:
             self._context.look_again(volume.name, _change(volume, row, location))
         raise SourceChanged(f"{row.path}: {why}")
 
-    def _manifest(self, unit: Unit, rows: Sequence[FileRow], run: str, step: int) -> Manifest:
+    def _manifest(self, unit: Unit, rows: Sequence[FileRow], run: str, step: int, job: Job | None) -> Manifest:
         context, part = self._context, unit.part
         entries = [ManifestEntry(key_of(row.path), row.attributes, row.checksums, row.link, _etag(row)) for row in rows]
         if part is None:
@@ -183,7 +185,7 @@ class Committing:
             run, step, context.node, 1 if part is None else part.nodes, unit.framework, context.writer, key_of(unit.root),
             round(written_at, 3), round(committed_at, 3), tuple(sorted(entries, key=lambda entry: entry.key)),
             () if part is None else tuple(key_of(path) for path in part.lacks), self._replaces(unit), context.daemon,
-            self._directories(unit, entries),
+            self._directories(unit, entries), job,
         )  # fmt: skip
 
     def _directories(self, unit: Unit, entries: Iterable[ManifestEntry]) -> dict[str, Owned]:

@@ -16,9 +16,25 @@ class Jobs:
         self._context = context
         self._reconciler = reconciler
 
-    async def of_user(self, uid: int) -> list[JobRun]:
-        """The last written first."""
-        return await self._context.catalog.jobs.of_user(uid)
+    async def of_user(self, uid: int, *, everywhere: bool) -> list[JobRun]:
+        """The last written first. `everywhere`: what manifests say of other nodes, too."""
+        here = await self._context.catalog.jobs.of_user(uid)
+        if not everywhere:
+            return here
+        found = {(one.volume, one.run, one.job): one for one in self._described(uid)}
+        found |= {(one.volume, one.run, one.job): one for one in here}
+        return sorted(found.values(), key=lambda one: one.at, reverse=True)
+
+    def _described(self, uid: int) -> list[JobRun]:
+        """By the manifests that are known, the newest last."""
+        manifests = [
+            (volume, manifest)
+            for (volume, _, _), committed in self._context.known.units()
+            for manifest in committed.by_node.values()
+            if manifest.job is not None and manifest.job.uid == uid
+        ]
+        manifests.sort(key=lambda one: one[1].written_at)
+        return [JobRun(volume, one.run, one.job, one.written_at) for volume, one in manifests if one.job is not None]
 
     async def ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
         """Records what of these runs, by volume and name, is durable. Runs that are not known are left out."""

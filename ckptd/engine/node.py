@@ -302,8 +302,10 @@ class EngineNode:
         await self._context.policies_changed(served.name)
         self._context.wake()
 
-    async def jobs(self, uid: int) -> list[JobRun]:
-        return await self._jobs.of_user(uid)
+    async def jobs(self, uid: int, everywhere: bool) -> list[JobRun]:
+        if everywhere:
+            await asyncio.gather(*(self._refresh_all(one) for one in self._context.volumes.values()))
+        return await self._jobs.of_user(uid, everywhere=everywhere)
 
     async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:
         return await self._jobs.ended(job, uid, runs)

@@ -46,6 +46,14 @@ def check_head(step: int, node: str, nodes: int, texts: Iterable[str]) -> None:
             raise ValueError(f"{text[:_LONGEST_TEXT]!r} is no name of a framework or program")
 
 
+def check_job(number: object, uid: object, name: object, task: object) -> None:
+    numbers = (number, uid, 0 if task is None else task)
+    if not all(type(one) is int and one in _BELOW_2_63 for one in numbers):
+        raise ValueError("a job's numbers are out of range")
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError("that is no job's name")
+
+
 def check_key(key: str) -> None:
     """It must be the key of a path inside the volume."""
     above, _, name = key.rpartition("/")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ckptd.domain.access import Owned, of_files
 from ckptd.domain.errors import IntegrityError, StateUnusable
+from ckptd.domain.launch import Job
 from ckptd.domain.model import Attributes, Checksums
 from ckptd.domain.names import folder_of, key_of, path_of
 from ckptd.layouts import locate
-from ckptd.manifest.checks import check_directories, check_file, check_head, check_key, check_paths
+from ckptd.manifest.checks import check_directories, check_file, check_head, check_job, check_key, check_paths
 
 FORMAT_VERSION = 1
 FORMAT_KEY = ".ckptd/format"
@@ -69,6 +70,8 @@ class Manifest:
     """Whose the run's directory and those below it are, by path: another node makes them so. Those that are missing were not
     recorded.
     """
+    job: Job | None = None
+    """The scheduler's job that wrote the run last here, as far as it was seen."""
 
     @property
     def owner(self) -> Owned | None:
@@ -101,6 +104,7 @@ class Manifest:
                     {"key": key_of(path), "mode": its.mode, "uid": its.uid, "gid": its.gid}
                     for path, its in self.directories.items()
                 ],
+                "job": None if self.job is None else asdict(self.job),
                 "files": [_entry_json(entry) for entry in self.entries],
             },
             ensure_ascii=False,
@@ -140,6 +144,7 @@ class Manifest:
                     path_of(item["key"]): Owned(item["uid"], item["gid"], item["mode"])
                     for item in data.get("directories", ())
                 },
+                None if (job := data.get("job")) is None else Job(job["id"], job["uid"], job["name"], job["task"]),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise IntegrityError(
@@ -173,6 +178,8 @@ def _check(data: Mapping[str, Any]) -> None:
     paths = [path_of(key) for key in keys]
     check_paths(paths)
     check_directories(data.get("directories", ()), paths)
+    if (job := data.get("job")) is not None:
+        check_job(job["id"], job["uid"], job["name"], job["task"])
     # Directories decide to which run a file belongs, so one file of each is enough.
     for key in {key.rpartition("/")[0]: key for key in keys}.values():
         if locate(path_of(key)).run != path_of(data["run"]):

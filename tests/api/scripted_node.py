@@ -385,7 +385,7 @@ class ScriptedNode:
         if self.rows.pop(pattern, None) is None:
             raise NotKnown(f"no policy is set for '{pattern}'", hint="see: ckptctl policy show")
 
-    async def jobs(self, uid: int) -> list[JobRun]:
+    async def jobs(self, uid: int, everywhere: bool) -> list[JobRun]:
         return [JobRun("ckpt", "run-42", Job(123, uid, "train"), NOON)]
 
     async def job_ended(self, job: int, uid: int, runs: Sequence[tuple[str, str]]) -> list[RunReport]:

@@ -22,6 +22,8 @@ async def test_the_last_written_comes_first_and_each_users_are_his(tmp_path: Pat
     await catalog.jobs.wrote(JobRun("ckpt", "a", train, 4.0))
     assert await catalog.jobs.of_user(1000) == [JobRun("ckpt", "a", train, 4.0), JobRun("ckpt", "b\udcff", train, 2.0)]
     assert await catalog.jobs.of_user(1001) == [JobRun("ckpt", "a", other, 3.0)]
+    assert await catalog.jobs.of_run("ckpt", "a") == train
+    assert await catalog.jobs.of_run("ckpt", "c") is None
     await catalog.close()
 
 

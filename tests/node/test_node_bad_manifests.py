@@ -61,6 +61,8 @@ def test_a_lie_about_a_file_is_found(lie: dict[str, Any]) -> None:
         {"node": "../x"}, {"node": ""}, {"nodes": -1}, {"nodes": 10**9}, {"step": -1}, {"step": 10**18}, {"files": None},
         {"framework": "\x1b]0;owned\x07"}, {"writer": "x" * 1000}, {"written_at": "yesterday"}, {"version": "one"},
         {"root": "/etc"}, {"run": "run-2"}, {"files": [entry(), entry()]}, {"lacks": 5}, {"replaces": []},
+        {"job": {"id": "1", "uid": 0, "name": "", "task": None}}, {"job": {"id": 1, "uid": -1, "name": "", "task": None}},
+        {"job": {"id": 1, "uid": 0, "name": "\x1b]0;owned\x07", "task": None}}, {"job": {"id": 1}}, {"job": 5},
         {"files": [entry(), entry("run-1/checkpoint-1/model.bin/x")]},
         {"files": [entry("run-1/checkpoint-1/d", link="x"), entry("run-1/checkpoint-1/d/e/f")]},
     ],

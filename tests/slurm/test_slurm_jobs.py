@@ -163,6 +163,28 @@ def test_a_requeued_job_resumes_on_another_node_from_what_it_wrote(site: Site) -
     assert site.hot("n2", "run-7", 7)
 
 
+def test_a_requeued_job_that_names_nothing_finds_its_run_on_another_node_too(site: Site) -> None:
+    """By the manifest of what it had committed."""
+    script = (
+        SAVE
+        + f"""
+        echo "start $CKPTD_RUN ${{CKPTD_LATEST##*/}}"
+        [ -n "$CKPTD_LATEST" ] || {{ save {site.daemons["n1"].volume}/theirs/checkpoint-7; echo ready; sleep 60; }}
+        """
+    )
+    job = site.slurm.batch(script, "--nodelist=n1", "--requeue", "--open-mode=append")
+    site.slurm.until_said(job, "ready")
+    site.daemons["n1"].committed("theirs", 7)
+    site.slurm.run("scontrol", "requeuehold", str(job))
+    site.slurm.until_cleared(job, "n1")
+    site.slurm.until(lambda: "PENDING" in site.slurm.job(job)["JobState"], "held")
+    site.slurm.run("scontrol", "update", f"jobid={job}", "reqnodelist=n2")
+    site.slurm.run("scontrol", "release", str(job))
+    site.slurm.until_said(job, "start", 2)
+    site.slurm.until_ended(job)
+    assert site.slurm.output(job) == "start  \nready\nstart theirs checkpoint-7\n"
+
+
 def test_a_requeued_job_that_names_nothing_finds_the_run_that_it_wrote(site: Site) -> None:
     script = (
         SAVE

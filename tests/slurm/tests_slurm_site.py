@@ -15,7 +15,7 @@ CKPTCTL = Path(sys.executable).with_name("ckptctl")
 
 SAVE = """
 save() { mkdir -p "$1"; head -c 1000000 /dev/urandom >"$1/model.bin.part"; mv "$1/model.bin.part" "$1/model.bin"; \
-(printf '{"step"'; sleep 1.5; printf ': 1}') >"$1/trainer_state.json"; }
+(printf '{"step"'; sleep 3; printf ': 1}') >"$1/trainer_state.json"; }
 """
 """`save DIRECTORY` in a job's script: a checkpoint, of which a file is open for as long as a large one would be."""
 
