@@ -56,21 +56,27 @@ class Wishes:
         )
         return {pattern: json.loads(settings) for pattern, settings in rows}
 
+    async def policy_owners(self, volume: str) -> dict[str, int]:
+        """By pattern, of those that users set: whose the run was then."""
+        return dict(
+            await self._db.read("SELECT pattern, owner FROM policies WHERE volume = ? AND owner IS NOT NULL", (volume,))
+        )
+
     async def policies_by(self, volume: str, uid: int) -> set[str]:
         """The patterns that this user was the first to set."""
         rows = await self._db.read("SELECT pattern FROM policies WHERE volume = ? AND uid = ?", (volume, uid))
         return {pattern for (pattern,) in rows}
 
     async def set_policy(
-        self, volume: str, pattern: str, settings: dict[str, str], uid: int | None = None
+        self, volume: str, pattern: str, settings: dict[str, str], uid: int | None = None, owner: int | None = None
     ) -> dict[str, str]:
-        """Adds to what is set for the pattern; returns all of it."""
+        """Adds to what is set for the pattern; returns all of it. `owner`: of the run that is meant, where a user sets it."""
         async with self._db.transaction():
             merged = (await self.policies(volume)).get(pattern, {}) | settings
             await self._db.write(
-                "INSERT INTO policies VALUES (?,?,?,?)"
-                " ON CONFLICT (volume, pattern) DO UPDATE SET settings = excluded.settings",
-                (volume, pattern, json.dumps(merged), uid),
+                "INSERT INTO policies VALUES (?,?,?,?,?)"
+                " ON CONFLICT (volume, pattern) DO UPDATE SET settings = excluded.settings, owner = excluded.owner",
+                (volume, pattern, json.dumps(merged), uid, owner),
             )
             return merged
 

@@ -140,6 +140,8 @@ CREATE TABLE policies (
     pattern  TEXT NOT NULL,            -- shell pattern over run names
     settings TEXT NOT NULL,            -- JSON object: only the keys that were set
     uid      INTEGER,                  -- user who set it first, in whose allowance it counts
+    owner    INTEGER,                  -- whose the run of that name was when a user set it last: it counts while it is his;
+                                       -- NULL: an administrator set it, it counts always
     PRIMARY KEY (volume, pattern)
 ) STRICT;
 

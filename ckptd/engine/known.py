@@ -164,6 +164,8 @@ class KnownManifests:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[UnitKey, Committed] = {}
+        self._steps: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
+        """Of each run, in the order in which they came: the keys of `_known`."""
         self._withdrawn: dict[UnitKey, Mapping[str, Withdrawal]] = {}
         self._refused: dict[tuple[str, str], str] = {}
         """Versions of objects, by volume and key, that are no manifests: not to be read again."""
@@ -185,6 +187,7 @@ class KnownManifests:
         if not isinstance(manifest.entries, PackedEntries):
             manifest = replace(manifest, entries=PackedEntries.of(manifest.entries))
         quarantined = {node: old for node, old in unit.quarantined.items() if node != row.node}
+        self._steps[row.volume, row.run][row.step] = None
         self._known[row.volume, row.run, row.step] = Committed(
             {**unit.by_node, row.node: manifest}, {**unit.versions, row.node: row.etag}, row.forgotten,
             quarantined if note is None else {**quarantined, row.node: note},
@@ -194,9 +197,20 @@ class KnownManifests:
         return self._known.get((volume, run, step))
 
     def units(self, volume: str | None = None, run: str | None = None) -> Iterable[tuple[UnitKey, Committed]]:
+        if volume is not None and run is not None:
+            for step in tuple(self._steps.get((volume, run), ())):
+                yield (volume, run, step), self._known[volume, run, step]
+            return
         for key, unit in self._known.items():
             if volume in (None, key[0]) and run in (None, key[1]):
                 yield key, unit
+
+    def has_run(self, volume: str, run: str) -> bool:
+        return bool(self._steps.get((volume, run)))
+
+    def _forget(self, key: UnitKey) -> None:
+        if self._known.pop(key, None) is not None:
+            self._steps[key[:2]].pop(key[2])
 
     async def put(self, volume: str, manifest: Manifest, version: str, text: str) -> None:
         """A manifest that was just written or read: it replaces what was known of that node's."""
@@ -254,7 +268,7 @@ class KnownManifests:
 
     async def delete(self, volume: str, run: str, step: int) -> None:
         await self._catalog.manifests.delete(volume, run, step)
-        self._known.pop((volume, run, step), None)
+        self._forget((volume, run, step))
 
     async def delete_node(self, volume: str, run: str, step: int, node: str) -> None:
         """That node's manifest was deleted in the remote; those of the others stay."""
@@ -264,10 +278,11 @@ class KnownManifests:
             self._drop_nodes((volume, run, step), unit, [node])
 
     def _drop_nodes(self, key: UnitKey, unit: Committed, gone: Collection[str]) -> None:
-        del self._known[key]
+        self._forget(key)
         if left := {name: manifest for name, manifest in unit.by_node.items() if name not in gone}:
             versions = {name: version for name, version in unit.versions.items() if name not in gone}
             quarantined = {name: note for name, note in unit.quarantined.items() if name not in gone}
+            self._steps[key[:2]][key[2]] = None
             self._known[key] = replace(unit, by_node=left, versions=versions, quarantined=quarantined)
 
     async def forget_members(self, volume: str, run: str, step: int, keys: Collection[str]) -> None:

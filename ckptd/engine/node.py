@@ -270,7 +270,7 @@ class EngineNode:
 
     async def effective_policy(self, volume: str | None, run: str) -> EffectivePolicy:
         served = self._context.volume(volume)
-        patterns = await self._context.catalog.wishes.policies(served.name)
+        patterns = await owning.policies(self._context, served)
         defaults = policies.texts(Policy())
         configured = policies.texts(served.policy)
         sources = {key: "default" if configured[key] == defaults[key] else "config" for key in policies.KEYS}
@@ -287,7 +287,10 @@ class EngineNode:
         for key, value in values.items():
             policies.parse(key, value)
         policies.refuse_unheard(served, values)
-        merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values), by.uid)
+        owner = None
+        if not by.administrator and (owner := owning.owner_of(self._context, served, pattern)) is None:
+            owner = by.uid
+        merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values), by.uid, owner)
         await self._context.policies_changed(served.name)
         self._context.wake()
         return PolicyRow(served.name, pattern, merged)

@@ -67,6 +67,23 @@ def _whose(volume: Volume, run: str, units: Iterable[Unit], recorded: Recorded, 
     return Whose(top, tuple(found[uid] for uid in sorted(found)))
 
 
+async def policies(context: Context, volume: Volume) -> dict[str, dict[str, str]]:
+    """Settings by pattern, as they count now: what a user has set for his run does not count for whose name it becomes later."""
+    wishes = context.catalog.wishes
+    owners = await wishes.policy_owners(volume.name)
+    return {
+        pattern: settings
+        for pattern, settings in (await wishes.policies(volume.name)).items()
+        if pattern not in owners or owner_of(context, volume, pattern) == owners[pattern]
+    }
+
+
+def owner_of(context: Context, volume: Volume, run: str) -> int | None:
+    """The one user whose it is; None: it is nobody's, or of several."""
+    uids = {one.uid for one in of_run(context, volume, run, ()).owners}
+    return uids.pop() if len(uids) == 1 else None
+
+
 def is_foreign(context: Context, volume: Volume, run: str) -> bool:
     """`foreign` for one run, by what is known of it now."""
     if os.geteuid() != 0 or run == TOP or (here := owned(volume.locate(run))) is None:

@@ -151,7 +151,7 @@ class Reconciler:
         if now < self._seen_at - 1.0:
             context.retries.after_jump(now)
         self._seen_at = now
-        patterns = {name: await context.catalog.wishes.policies(name) for name in context.volumes}
+        patterns = {name: await owning.policies(context, volume) for name, volume in context.volumes.items()}
         tags = await self._tagging.by_unit()
         grouped_rows = await context.catalog.files.by_unit()
         rows = {unit: its for unit, its in grouped_rows.items() if unit[0] in context.volumes}

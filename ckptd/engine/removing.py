@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from ckptd.catalog import FileRow
 from ckptd.domain.errors import NotAllowed, NotKnown, OnlyCopy, SourceChanged
+from ckptd.domain.model import Operation
 from ckptd.domain.names import CheckpointId
+from ckptd.engine import owning
 from ckptd.engine.context import Context
 from ckptd.engine.moving import Moving
 from ckptd.engine.operations import Progress
@@ -40,14 +42,21 @@ class Removing:
         self._retention = retention
         self._tagging = Tagging(context)
 
-    async def _units(self, volume: Volume, target: CheckpointId, *, must: bool) -> list[Unit]:
+    async def _units(self, operation: Operation, volume: Volume, *, must: bool) -> list[Unit]:
+        target = CheckpointId.parse(operation.target)
         await self._choosing.fresh(volume, target.run, must=must)
         units = self._reconciler.view.run(volume.name, target.run)
         if target.step is not None:
             units = [unit for unit in units if unit.step == target.step]
         if not units:
             raise NotKnown(f"there is no {target} in volume {volume.name}", hint="see: ckptctl ls")
+        self._refuse_foreign(operation, volume, target.run)
         return units
+
+    def _refuse_foreign(self, operation: Operation, volume: Volume, run: str) -> None:
+        """Whose it is was asked when the operation was started, perhaps of a remote that did not answer then."""
+        if operation.uid not in (None, 0) and owning.is_foreign(self._context, volume, run):
+            raise NotAllowed(f"run '{run}' of the remote belongs to another user than its directory here")
 
     async def remove(self, progress: Progress) -> None:
         """Locally, and with `remote` everywhere. Without a step: the whole run.
@@ -58,7 +67,7 @@ class Removing:
         volume = self._context.volume(operation.volume)
         far = "remote" in operation.arguments
         await self._tagging.fresh(volume, CheckpointId.parse(operation.target).run)
-        units = await self._units(volume, CheckpointId.parse(operation.target), must=far)
+        units = await self._units(operation, volume, must=far)
         if "force" not in operation.arguments:
             refuse_tagged(units)
         progress.total = sum(unit.bytes for unit in units)
@@ -92,7 +101,7 @@ class Removing:
         """Drops the tier copies. Raises OnlyCopy where that would lose something (`force`: does it all the same), Busy."""
         operation = progress.operation
         volume = self._context.volume(operation.volume)
-        units = await self._units(volume, CheckpointId.parse(operation.target), must=False)
+        units = await self._units(operation, volume, must=False)
         force = "force" in operation.arguments
         rows = [row for unit in units for row in unit.rows if row.link is None and (row.local() or not row.closed)]
         exposed = [row for row in rows if not row.durable]

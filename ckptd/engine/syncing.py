@@ -17,7 +17,7 @@ import structlog
 
 from ckptd.catalog import FileRow
 from ckptd.domain.errors import CkptdError, Conflict, NotInTime, RemoteError, SourceChanged
-from ckptd.engine import looking, policies
+from ckptd.engine import looking, owning, policies
 from ckptd.engine.actions import Actions
 from ckptd.engine.context import Context
 from ckptd.engine.matching import matches
@@ -53,7 +53,7 @@ class Syncing:
 
     async def may_wait(self, volume: Volume) -> bool:
         """Whether any run's fsync waits."""
-        return policies.any_remote_fsync(volume.policy, await self._context.catalog.wishes.policies(volume.name))
+        return policies.any_remote_fsync(volume.policy, await owning.policies(self._context, volume))
 
     async def warn(self, volume: Volume) -> None:
         """At the start of a volume on which nobody hears an fsync."""
@@ -96,7 +96,7 @@ class Syncing:
         )
 
     async def _waits(self, volume: Volume, path: str) -> bool:
-        patterns = await self._context.catalog.wishes.policies(volume.name)
+        patterns = await owning.policies(self._context, volume)
         return policies.effective(volume.policy, patterns, locate(path).run).fsync is Fsync.REMOTE
 
     async def _directory(self, volume: Volume, path: str) -> None:
@@ -150,6 +150,11 @@ class Syncing:
         closed = _lies_there(row, content) and has_writer(content.location) is not True
         if closed and row.durable:
             return True
+        if await self._actions.uploading.another_users(volume, row):
+            raise Conflict(
+                f"run '{row.run}' of the remote belongs to another user than its directory here",
+                hint="give the directory another name, or ask an administrator to chown it",
+            )
         async with context.claimed([row.id]):
             context.require_met(volume.name)
             await self._withdraw_manifest(volume, row, closed=closed)

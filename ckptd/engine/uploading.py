@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 
 from ckptd.catalog import CopyRow, FileRow
@@ -20,6 +21,8 @@ from ckptd.manifest import ManifestEntry
 from ckptd.manifest.format import FORMAT_KEY
 from ckptd.transfer.transfers import Small
 
+_ASKED_AGAIN_S = 30.0
+"""A run that is nobody's in the remote may become somebody's on another node."""
 SYNC_PRIORITY = 50
 """Of uploads: a job waits. Behind what somebody fetches."""
 
@@ -27,7 +30,8 @@ SYNC_PRIORITY = 50
 class Uploading:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._runs_looked_up: set[tuple[str, str]] = set()
+        self._looked_for: dict[tuple[str, str], float] = {}
+        """When the remote was asked for a run of which it has nothing that is known here."""
         """Runs of which it is known whose they are in the remote."""
         self._looked_up: set[tuple[str, str, int]] = set()
         """Checkpoints of which it is known who else wrote manifests."""
@@ -49,7 +53,7 @@ class Uploading:
             return
         volume = context.volumes[row.volume]
         context.require_met(volume.name)
-        if await self._another_users(volume, row):
+        if await self.another_users(volume, row):
             return
         if await self._described_otherwise(volume, row):
             return  # the manifest that others may be reading goes first: the next plan says so
@@ -92,7 +96,7 @@ class Uploading:
         try:
             uploaded = await context.transfers.upload(
                 volume.remote, key, location, found.stamp,
-                journal_key=row.upload_key, on_bytes=self._counting(row.id), priority=SYNC_PRIORITY,
+                journal_key=row.upload_key, on_bytes=self._counting(row.id), priority=SYNC_PRIORITY, owner=row.attributes.uid,
             )  # fmt: skip
         except asyncio.CancelledError:
             await context.catalog.manifests.leave(volume.name, [key])
@@ -120,7 +124,7 @@ class Uploading:
             volume, copy, key = context.volumes[row.volume], row.local(), key_of(row.path)
             context.require_met(volume.name)
             again = row.checksums is not None  # what was read before is compared with what is sent
-            if copy is None or again or key in context.deleting or await self._another_users(volume, row):
+            if copy is None or again or key in context.deleting or await self.another_users(volume, row):
                 continue
             if await self._described_otherwise(volume, row):
                 continue
@@ -167,12 +171,14 @@ class Uploading:
             await context.catalog.files.set_checksums(row.id, row.generation, checksums)
             await context.catalog.files.put_copy(row.id, CopyRow(Place.REMOTE, row.generation, key, etag=etag))
 
-    async def _another_users(self, volume: Volume, row: FileRow) -> bool:
+    async def another_users(self, volume: Volume, row: FileRow) -> bool:
         """Whether the run belongs to another user in the remote (`owning.foreign`): asked there before its first file is sent."""
         context, run = self._context, (volume.name, row.run)
-        if os.geteuid() == 0 and run not in self._runs_looked_up:
-            await context.known.refresh(volume, row.run)
-            self._runs_looked_up.add(run)
+        if os.geteuid() == 0 and not context.known.has_run(*run):
+            now = time.monotonic()
+            if now - self._looked_for.get(run, -_ASKED_AGAIN_S) >= _ASKED_AGAIN_S:
+                await context.known.refresh(volume, row.run)
+                self._looked_for[run] = now
         if not owning.is_foreign(context, volume, row.run):
             return False
         context.wake()  # the next plan leaves it alone

@@ -80,8 +80,9 @@ def _make_one(parent: int, name: str, path: str, its: Owned) -> None:
             if made:
                 os.fchmod(fd, its.mode & _DIRECTORY_BITS | 0o700)
             return
-        # What was just made is root's; anything else has taken its place since.
-        if (uid := os.fstat(fd).st_uid) not in ((0,) if made else (0, its.uid)):
+        if made:
+            _require_own(fd, path)
+        elif (uid := os.fstat(fd).st_uid) not in (0, its.uid):
             raise Conflict(
                 f"{path!r} belongs to user {uid}, what is to be put there to user {its.uid}",
                 hint=f"whoever made the directory {path} renames or removes it",
@@ -137,9 +138,22 @@ def _enter(fd: int, name: str, relative: str, *, make: bool, owner: tuple[int, i
     if made:
         above = os.fstat(fd)
         if os.geteuid() == 0:
+            try:
+                _require_own(below, relative)
+            except Conflict:
+                os.close(below)
+                raise
             os.fchown(below, *(owner or (above.st_uid, above.st_gid)))
         os.fchmod(below, 0o755)
     return below
+
+
+def _require_own(fd: int, path: str) -> None:
+    """What root has just made is root's and empty; anything else has taken its place since. Raises Conflict."""
+    if os.fstat(fd).st_uid != 0 or os.listdir(fd):
+        raise Conflict(
+            f"another directory has taken the place of the one that was made for {path!r}", hint="it is tried again"
+        )
 
 
 def _in_the_way(relative: str, name: str) -> Conflict:

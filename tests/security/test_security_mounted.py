@@ -63,3 +63,25 @@ def test_nobody_makes_links_to_objects_by_name(cold: Daemon) -> None:
     objects = cold.home / "nvme/volumes/ckpt/objects"
     acting(BOB, (cold.volume / "bobs").mkdir)
     assert fails(BOB, lambda: (cold.volume / "bobs/planted").symlink_to(objects / "1")) == "PermissionError"
+
+
+def test_an_fsync_that_waits_for_the_remote_replaces_nothing_of_anothers_run(new_node: NewNode) -> None:
+    first, second = new_node(front="mount"), new_node(front="mount", policy='fsync = "remote"')
+    first.start()
+    second.start()
+    acting(BOB, (second.volume / "open").mkdir)
+    saved_by(ALICE, first, "open", 1)
+    first.committed("open", 1)
+    objects = {path: path.read_bytes() for path in (first.remote / "open").rglob("*") if path.is_file()}
+
+    def write_and_sync(name: str) -> None:
+        path = second.volume / "open" / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.write(b"bob's")
+            file.flush()
+            os.fsync(file.fileno())
+
+    for name in ("checkpoint-1/model.bin", "notes.txt"):
+        assert fails(BOB, lambda name=name: write_and_sync(name)) == "OSError", name
+    assert {path: path.read_bytes() for path in (first.remote / "open").rglob("*") if path.is_file()} == objects

@@ -74,6 +74,37 @@ def test_a_directory_of_anothers_name_gives_no_rights_to_his_run(cold: Daemon) -
     assert Asking(cold, ALICE).get("/v1/runs/secret/latest")["step"] == 1
 
 
+def test_nor_does_one_that_is_made_before_this_node_has_heard_of_the_run(node: Daemon, new_node: NewNode) -> None:
+    """On a watched volume nothing tells a node what others commit: whoever asks for a run has the remote asked first."""
+    other = new_node()
+    other.start()
+    saved_by(ALICE, node, "open", 1)
+    node.committed("open", 1)
+    acting(BOB, (other.volume / "open").mkdir)
+    bob = Asking(other, BOB)
+    assert bob.start_refused("remove", "open@1", remote=True)["code"] == "not-allowed"
+    assert bob.start_refused("remove", "open", remote=True)["code"] == "not-allowed"
+    assert (node.remote / "open/checkpoint-1/model.bin").exists()
+    saved_by(ALICE, node, "secret", 1, mode=0o700)
+    node.committed("secret", 1)
+    acting(BOB, (other.volume / "secret").mkdir)
+    assert bob.refused("GET", "/v1/runs/secret/checkpoints")["code"] == "not-known"
+
+
+def test_a_policy_that_was_set_for_a_name_does_not_count_for_whose_it_becomes(node: Daemon) -> None:
+    acting(BOB, (node.volume / "llama").mkdir)
+    bob = Asking(node, BOB)
+    bob.send("PUT", "/v1/policies", {"pattern": "llama", "values": {"keep_hot": 0, "keep_remote": 1}})
+    assert bob.get("/v1/policies/effective", run="llama")["values"]["keep_remote"] == 1
+    acting(BOB, (node.volume / "llama").rmdir)
+    saved_by(ALICE, node, "llama", 1)
+    node.committed("llama", 1)
+    alice = Asking(node, ALICE)
+    assert alice.get("/v1/policies/effective", run="llama")["values"]["keep_remote"] == 0
+    alice.send("PUT", "/v1/policies", {"pattern": "llama", "values": {"keep_remote": 3}})
+    assert alice.get("/v1/policies/effective", run="llama")["values"]["keep_remote"] == 3
+
+
 def test_what_is_saved_under_anothers_name_is_not_sent(cold: Daemon) -> None:
     objects = {path: path.read_bytes() for path in (cold.remote / "open").rglob("*") if path.is_file()}
     saved_by(BOB, cold, "open", 1, content=b"bob's" * 100)
