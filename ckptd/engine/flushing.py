@@ -92,12 +92,16 @@ class Flushing:
         return units
 
     def open(self, unit: Unit, *, whole: bool = True) -> bool:
-        """Whether something of it is still to be made durable. `whole`: by other nodes too, of what is also written here."""
+        """Whether something of it is still to be made durable. `whole`: it is asked for by name, so by other nodes too, of what
+        is also written here.
+        """
         policy = self._reconciler.view.policies[unit.volume, unit.run]
         if skipped(unit, policy) or unit.state is CheckpointState.LOST or unit.taken:
             return False
         if not unit.rows or (unit.part_committed and not whole):
             return False
+        if not whole and (unit.volume, unit.run) in self._context.foreign:
+            return False  # it is never sent: nobody must keep the node from ending by it
         if unit.state is CheckpointState.TORN and (policy.sync is Sync.LATEST or unit.committed is not None):
             return False  # never sent: by policy, or because the remote still has the whole one that it was
         mine = [row for row in unit.rows if row.id not in unit.aside]

@@ -134,6 +134,7 @@ def test_git_works_there(either: Served) -> None:
     assert sorted(os.listdir(top / "two")) == sorted(os.listdir(top / "one"))
 
 
+@pytest.mark.packagers
 @pytest.mark.skipif(shutil.which("fio") is None, reason="fio is not installed (Debian: apt-get install fio)")
 @pytest.mark.parametrize(
     ("engine", "direct"),

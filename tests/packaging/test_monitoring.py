@@ -172,6 +172,8 @@ def test_a_real_prometheus_scrapes_a_daemon_and_answers_all_that_is_asked(
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:
+                raise ConnectionRefusedError("it is being started") from error
             raise AssertionError(f"{what} {query}: {error.read().decode()}") from error
 
     def value(expression: str) -> float | None:

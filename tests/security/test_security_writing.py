@@ -116,6 +116,8 @@ def test_what_is_saved_under_anothers_name_is_not_sent(cold: Daemon) -> None:
     time.sleep(1)
     assert {path: path.read_bytes() for path in (cold.remote / "open").rglob("*") if path.is_file()} == objects
     assert not (cold.remote / ".ckptd/manifests/open/2").exists()
+    assert json.loads(cold.ctl("drain", "--json", "--deadline", "20s").stdout)["state"] == "done", "bob holds nobody up"
+    cold.ctl("flush", "open", "--timeout", "1s", check=5)
 
 
 def test_a_run_that_another_node_has_just_begun_is_not_added_to(node: Daemon, new_node: NewNode) -> None:

@@ -1,6 +1,7 @@
 """What the tests of packages need from Debian: `make packagers`. Does nothing where it is there already.
 
 A clean Debian is made by debootstrap; units, completions, man pages and alert rules are read by the programs that will read them.
+And fio, which verifies what it wrote to a mount.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from servers.debian_packages import install, missing
 
 PROGRAMS = {
     "debootstrap": "debootstrap", "systemd-analyze": "systemd", "man": "man-db", "groff": "groff", "zsh": "zsh", "fish": "fish",
-    "promtool": "prometheus",
+    "promtool": "prometheus", "fio": "fio",
 }  # fmt: skip
 
 if __name__ == "__main__":
