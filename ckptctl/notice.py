@@ -26,7 +26,7 @@ MARGIN_S = 3.0
 _ANSWER_S = 2.0
 _PREEMPTED_S = 30.0
 _UNREACHABLE_AFTER = 5
-"""Answers in a row that did not come: this is not the cloud that was named, or the metadata service is switched off."""
+"""Answers that did not come before the first that did: this is not the cloud that was named, or the service is switched off."""
 
 Ask = Callable[[str, str, dict[str, str]], str | None]
 """Method, path and headers; the body, None for 404."""
@@ -43,23 +43,27 @@ class Cloud:
 def wait(
     cloud: Cloud, url: str | None = None, *, clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
-) -> float:  # fmt: skip
-    """Returns when the end is announced: how many seconds are left, less a margin. CkptdError where nobody answers."""
-    ask, missed = _asker(url or cloud.url), 0
+) -> float | None:  # fmt: skip
+    """Returns when the end is announced: how many seconds are left, less a margin; None where they are over or not known.
+
+    CkptdError where nobody has ever answered; a service that did, and fails now, is asked on.
+    """
+    ask, missed, answered = _asker(url or cloud.url), 0, False
     while True:
         try:
             end = cloud.ask(ask)
-            missed = 0
+            answered = True
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             missed += 1
-            if missed >= _UNREACHABLE_AFTER:
+            if not answered and missed >= _UNREACHABLE_AFTER:
                 raise CkptdError(
                     f"the metadata service of {cloud.name} at {url or cloud.url} does not answer as it should: {error}",
                     hint="is this node in that cloud, and may processes ask its metadata service?",
                 ) from error
             end = None
         if end is not None:
-            return max(0.0, end - clock() - MARGIN_S)
+            left = end - clock() - MARGIN_S
+            return left if left > 0 else None
         sleep(EVERY_S)
 
 
@@ -98,10 +102,16 @@ def _gcp(ask: Ask) -> float | None:
 
 
 def _azure(ask: Ask) -> float | None:
-    text = ask("GET", "/metadata/scheduledevents?api-version=2020-07-01", {"Metadata": "true"})
-    events: list[dict[str, Any]] = json.loads(text or "{}").get("Events", [])
-    ends = [_http_date(event["NotBefore"]) for event in events if event["EventType"] in ("Preempt", "Terminate")]
-    return min(ends, default=None)
+    header = {"Metadata": "true"}
+    text = ask("GET", "/metadata/scheduledevents?api-version=2020-07-01", header)
+    events: list[dict[str, Any]] = [] if text is None else json.loads(text)["Events"]
+    ending = [event for event in events if event["EventType"] in ("Preempt", "Terminate")]
+    if not ending:
+        return None
+    # Every machine of a set is told of all of them.
+    name = ask("GET", "/metadata/instance/compute/name?api-version=2021-02-01&format=text", header)
+    ours = [event for event in ending if name is None or name.strip() in event["Resources"]]
+    return min((_http_date(event["NotBefore"]) for event in ours), default=None)
 
 
 def _iso(text: str) -> float:

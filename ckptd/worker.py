@@ -69,6 +69,8 @@ class Orders:
     """By volume name."""
     beat_s: float
     """How often the supervisor wants to hear that the loop turns."""
+    managed: bool
+    """A service manager starts the daemon, at a boot for example: nobody waits for its word."""
 
     @classmethod
     def read(cls) -> Orders:
@@ -77,7 +79,7 @@ class Orders:
             Settings.model_validate(document["settings"]), int(document["socket_fd"]), int(document["pipe_fd"]),
             int(document["restarts"]), str(document["last_exit"] or ""),
             {name: Front(said["front"], said["reason"], said["socket"]) for name, said in document["fronts"].items()},
-            float(document["beat_s"]),
+            float(document["beat_s"]), bool(document["managed"]),
         )  # fmt: skip
 
     def say(self, message: dict[str, Any]) -> None:
@@ -180,7 +182,7 @@ class Worker:
                 await context.known.load()
                 await recovering.settle_ram(context)
                 await recovering.settle_objects(context)
-                await engine.reaching.meet_all(restarted=bool(self._orders.restarts))
+                await engine.reaching.meet_all(restarted=bool(self._orders.restarts), managed=self._orders.managed)
                 await self._recover(context)
                 async with self._fronts(context, engine):
                     await engine.run(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -13,9 +14,12 @@ from ckptctl.commands.operations import start
 from ckptctl.follow import error_of, follow
 from ckptctl.meter import Operation
 from ckptctl.session import Session, current
-from ckptd.domain.errors import NotInTime
+from ckptd.domain.errors import DaemonUnreachable, NotInTime
 
 CLOUDS = ("alibaba", "aws", "azure", "gcp")
+_PATIENCE_S = 60.0
+"""After a notice without a deadline: how long a daemon that is away is waited for."""
+_AGAIN_S = 0.5
 
 
 @command("drain")
@@ -34,9 +38,10 @@ def drain(
     For a node that is drained, preempted or switched off. Nothing is refused meanwhile: jobs go on saving, and that is
     drained too.
     """
-    if on_notice is not None:
-        deadline = _noticed(session, on_notice, metadata_url, deadline)
-    operation = start(session, "drain", None, timeout=deadline)
+    if on_notice is None:
+        operation = start(session, "drain", None, timeout=deadline)
+    else:
+        operation = _start_at_last(session, _noticed(session, on_notice, metadata_url, deadline))
     if no_wait and operation["state"] == "running":
         _show(session, operation)
         return
@@ -54,13 +59,32 @@ def drain(
     raise error
 
 
-def _noticed(session: Session, cloud: str, url: str | None, limit: float | None) -> float:
+def _noticed(session: Session, cloud: str, url: str | None, limit: float | None) -> float | None:
     from ckptctl import notice  # noqa: PLC0415 - only here
 
     session.note(f"waiting for {cloud} to announce the end of this node")
     left = notice.wait(notice.CLOUDS[cloud], url)
+    if left is None:
+        session.note(f"{cloud} takes this node away now")
+        return limit
     session.note(f"{cloud} takes this node away in {figures.duration(left)}")
     return left if limit is None else min(left, limit)
+
+
+def _start_at_last(session: Session, deadline: float | None) -> Operation:
+    """Nobody is there to type it again, and there is no other chance: the daemon may be restarted at this very moment.
+
+    A drain that had begun all the same is not harmed by another.
+    """
+    end = time.monotonic() + (_PATIENCE_S if deadline is None else deadline)
+    while True:
+        left = end - time.monotonic()
+        try:
+            return start(session, "drain", None, timeout=None if deadline is None else max(left, _AGAIN_S))
+        except DaemonUnreachable:
+            if left <= 0:
+                raise
+            time.sleep(_AGAIN_S)
 
 
 def _show(session: Session, operation: Operation) -> None:

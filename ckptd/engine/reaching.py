@@ -42,17 +42,19 @@ class Reaching:
         self._meeting: dict[str, asyncio.Task[None]] = {}
         """By volume: first looks that a start did not wait for."""
 
-    async def meet_all(self, *, restarted: bool) -> None:
-        """At the first start a remote that can never work is an error; one that only does not answer now is not.
+    async def meet_all(self, *, restarted: bool, managed: bool) -> None:
+        """At the first start a remote that can never work is an error; one that only does not answer now is not. Where a service
+        manager starts the daemon (`managed`), a remote that has worked for it before may again, too: a start that fails at a
+        reboot, or because the supervisor was killed, would cost jobs their volume.
 
         Raises RemoteError, ConfigError, StateUnusable.
         """
         volumes = self._context.volumes.values()
         for volume in volumes:
             await self._notice_another_remote(volume)
-        await asyncio.gather(*(self._meet_first(volume, restarted=restarted) for volume in volumes))
+        await asyncio.gather(*(self._meet_first(volume, restarted=restarted, managed=managed) for volume in volumes))
 
-    async def _meet_first(self, volume: Volume, *, restarted: bool) -> None:
+    async def _meet_first(self, volume: Volume, *, restarted: bool, managed: bool) -> None:
         """Returns when the remote is met, or soon: the others, and what lies here, can be served without it."""
         try:
             for step, patience, why in ((self._contact, SILENCE_S, SILENT), (self._read, PATIENCE_S, READING)):
@@ -69,7 +71,7 @@ class Reaching:
                     return
                 task.result()
         except RemoteError as error:
-            if not (error.retryable or restarted):
+            if not (error.retryable or restarted or (managed and await self._worked(volume))):
                 raise
             await self._not_met(volume, error)
 
@@ -125,11 +127,14 @@ class Reaching:
             await self._context.transfers.probe(volume.remote, expect=FORMAT_KEY)
 
     async def _contact(self, volume: Volume) -> None:
-        facts, name = self._context.catalog.facts, f"met:{volume.name}"
-        met = await facts.get(name) == volume.remote.url
-        await self._context.transfers.probe(volume.remote, expect=FORMAT_KEY if met else None)
+        expect = FORMAT_KEY if await self._worked(volume) else None
+        await self._context.transfers.probe(volume.remote, expect=expect)
         await volume.manifests.check_format()
-        await facts.set(name, volume.remote.url)
+        await self._context.catalog.facts.set(f"met:{volume.name}", volume.remote.url)
+
+    async def _worked(self, volume: Volume) -> bool:
+        """At this URL, for this node, at any time before."""
+        return await self._context.catalog.facts.get(f"met:{volume.name}") == volume.remote.url
 
     async def _read(self, volume: Volume) -> None:
         await self._context.known.refresh(volume)

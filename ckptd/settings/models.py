@@ -103,8 +103,8 @@ class NodeSettings(_Section):
     )
     metrics: Annotated[str, AfterValidator(_listen)] = Field(
         default="",
-        description='Where Prometheus may scrape over TCP, `"host:port"`. Default: nowhere; `GET /metrics` on the '
-        "socket always works.",
+        description='Where Prometheus may scrape over TCP, `"host:port"`: an address of the monitoring network, as there is no '
+        "password (`127.0.0.1` only for a Prometheus on this node). Default: nowhere; `GET /metrics` on the socket always works.",
     )
     shutdown_timeout: Seconds = Field(
         default=60.0,
@@ -119,7 +119,7 @@ class AccessSettings(_Section):
     users: Literal["everyone", "group"] = Field(
         default="everyone",
         description="Who may open the socket of root's daemon: `everyone` on the machine, or the members of `group`. What they "
-        "see and steer is decided by their rights on each run's directory.",
+        "see and steer is decided by their rights on each run's directory. Default: `everyone`.",
     )
     group: str = Field(default="", description="A group by name or number, for `users`. Default: root's.")
     admin_group: str = Field(
@@ -128,12 +128,12 @@ class AccessSettings(_Section):
     user_budget: Budget = Field(
         default=0,
         description="How much of the RAM tier the checkpoints of one user may take, in bytes or as a percentage of the tier; "
-        "beyond it his own older ones move to NVMe. `0`: as much as there is.",
+        "beyond it his own older ones move to NVMe. `0`: as much as there is. Default: `0`.",
     )
     user_pins: Budget = Field(
         default=0,
         description="How much one user may keep pinned or prefetched (until its `--ttl` is over), in bytes or as a percentage of "
-        "the RAM tier. `0`: no limit. Administrators have none.",
+        "the RAM tier. `0`: no limit. Administrators have none. Default: `0`.",
     )
 
 

@@ -88,6 +88,7 @@ class Supervisor:
             "last_exit": self.last_exit,
             "fronts": self.fronts,
             "beat_s": self._pulse().every_s,
+            "managed": self.manager.starts_us,
         }
         worker = Worker.start(self.command, document, keep=(self.socket_fd, self.lock_fd))
         self.log.info("worker.started", pid=worker.process.pid, restarts=self.restarts.total)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests_node_daemon import Daemon, is_mounted
+from tests_node_daemon import Daemon, is_mounted, save
 
 pytestmark = [pytest.mark.mount, pytest.mark.xdist_group("test_mounted_manager")]
 HANDED_ON = (
@@ -176,3 +176,51 @@ def test_what_is_kept_of_a_mount_that_is_gone_does_not_matter(
     manager.start(daemon)
     assert "mount.outlived" not in daemon.log
     (daemon.volume / "run-1").mkdir()
+
+
+def test_a_restart_while_the_remote_is_not_mounted_serves_all_the_same_where_the_remote_was_met_before(
+    new_mounted: Callable[..., Daemon], manager: ServiceManager, tmp_path: Path
+) -> None:
+    daemon = new_mounted(extra='shutdown_timeout = "1s"')
+    manager.start(daemon)
+    save(daemon.volume / "run-1/checkpoint-1", {"model.bin": b"1", "DONE": b""})
+    daemon.committed("run-1", 1)
+    elsewhere = tmp_path / "elsewhere"
+    with open(daemon.volume / "run-1/held.bin", "wb", buffering=0) as held:
+        kill_supervisor(daemon)
+        daemon.remote.rename(elsewhere)
+        daemon.remote.mkdir()  # as a mount point is without its file system
+        manager.start(daemon)
+        held.write(b"the mount is the same")
+        assert "mount.outlived" in daemon.log
+    assert not daemon.get("/v1/status")["volumes"][0]["remote_ok"]
+    save(daemon.volume / "run-1/checkpoint-2", {"model.bin": b"2", "DONE": b""})
+    daemon.state_is("run-1", 2, "complete")
+    assert list(daemon.remote.iterdir()) == []
+    # After a stop in order, and a start by hand: whoever types it is told.
+    daemon.terminate()
+    del daemon.environment["NOTIFY_SOCKET"]
+    daemon.prefix, daemon.pass_fds = [], []
+    for name in ("LISTEN_FDS", "LISTEN_FDNAMES"):
+        daemon.environment.pop(name, None)
+    _, said = daemon.launch()
+    assert "is not the one it was" in said["message"]
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 1
+    # A reboot: nothing is kept, and the manager starts it.
+    manager.start(daemon)
+    daemon.remote.rmdir()
+    elsewhere.rename(daemon.remote)
+    daemon.committed("run-1", 2, timeout=60)
+
+
+def test_the_first_start_ever_fails_under_a_manager_too(
+    new_mounted: Callable[..., Daemon], manager: ServiceManager, tmp_path: Path
+) -> None:
+    daemon = new_mounted(remote=f"file://{tmp_path}/not/mounted")
+    with pytest.raises(AssertionError, match="no such directory"):
+        manager.start(daemon)
+    assert "READY=1" not in manager.said
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 1
+    assert not is_mounted(daemon.volume)

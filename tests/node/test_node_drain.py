@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests_node_daemon import MIB, Daemon, save
@@ -137,10 +138,23 @@ def test_a_stop_of_the_daemon_sends_what_is_worth_most_first(new_daemon: Callabl
     assert manifests == {"2"}
 
 
+def azure_events(*ending: str) -> str:
+    """Of a set: each machine hears of all of them."""
+    at = "Fri, 01 Jan 2100 00:00:00 GMT"
+    return json.dumps({"Events": [
+        {"EventType": "Reboot", "Resources": ["train_0"], "NotBefore": ""},
+        *({"EventType": "Preempt", "Resources": [name], "NotBefore": at} for name in ending),
+    ]})  # fmt: skip
+
+
 class Metadata(BaseHTTPRequestHandler):
     """What the clouds serve inside a node. Refuses what they refuse: no token, no header."""
 
     announced = False
+    refusals: ClassVar[list[int]] = []
+    """Instead of the next answers."""
+    soon = False
+    """What is announced is about to be."""
 
     def log_message(self, *_: object) -> None: ...
 
@@ -163,24 +177,31 @@ class Metadata(BaseHTTPRequestHandler):
             "/latest/meta-data/instance/spot/termination-time": (True, 404, "", "2100-01-01T00:00:00Z"),
             "/computeMetadata/v1/instance/preempted": (self.headers["Metadata-Flavor"] == "Google", 200, "FALSE", "TRUE"),
             "/metadata/scheduledevents?api-version=2020-07-01": (
-                self.headers["Metadata"] == "true", 200, '{"Events": []}',
-                '{"Events": [{"EventType": "Reboot", "NotBefore": ""}, '
-                '{"EventType": "Preempt", "NotBefore": "Fri, 01 Jan 2100 00:00:00 GMT"}]}',
+                self.headers["Metadata"] == "true", 200, azure_events("train_1"), azure_events("train_1", "train_0"),
+            ),
+            "/metadata/instance/compute/name?api-version=2021-02-01&format=text": (
+                self.headers["Metadata"] == "true", 200, "train_0", "train_0",
             ),
         }  # fmt: skip
         allowed, before, quiet, told = answers[self.path]
+        if self.soon:
+            told = told.replace("2100-01-01", "2020-01-01").replace("Fri, 01 Jan 2100 00:00:00 GMT", "")
+        if self.refusals:
+            self._answer(self.refusals.pop(0))
+            return
         if not allowed:
             self._answer(401)
         elif self.announced:
             self._answer(200, told)
         else:
             self._answer(before, quiet)
-        type(self).announced = True  # at the second question
+        if "compute/name" not in self.path:
+            type(self).announced = True  # at the second question
 
 
 @pytest.fixture
 def metadata() -> Iterator[str]:
-    Metadata.announced = False
+    Metadata.announced, Metadata.refusals, Metadata.soon = False, [], False
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -195,8 +216,37 @@ def test_each_cloud_s_notice_is_heard_at_the_second_question(cloud: str, metadat
     slept: list[float] = []
     left = notice.wait(notice.CLOUDS[cloud], metadata, sleep=slept.append)
     assert slept == [notice.EVERY_S]
+    assert left is not None
     assert left > 20
     assert (left < 60) is (cloud == "gcp")
+
+
+@pytest.mark.parametrize("cloud", ["alibaba", "aws", "azure"])
+def test_a_notice_whose_time_is_over_or_not_said_sets_no_deadline(cloud: str, metadata: str) -> None:
+    Metadata.announced = Metadata.soon = True
+    assert notice.wait(notice.CLOUDS[cloud], metadata) is None
+
+
+@pytest.mark.parametrize("cloud", ["alibaba", "azure", "gcp"])
+def test_a_metadata_service_that_has_answered_once_is_asked_on_however_often_it_fails(
+    cloud: str, metadata: str
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 1:
+            Metadata.refusals = [429, 500, 503] * 10
+
+    notice.wait(notice.CLOUDS[cloud], metadata, sleep=sleep)
+    assert len(slept) == 31
+
+
+def test_a_metadata_service_that_only_refuses_is_told(metadata: str) -> None:
+    Metadata.refusals = [403] * 5
+    with pytest.raises(CkptdError, match="metadata service of gcp"):
+        notice.wait(notice.CLOUDS["gcp"], metadata, sleep=lambda _: None)
+    assert Metadata.refusals == []
 
 
 def test_a_metadata_service_that_is_not_there_is_told_and_not_waited_for_for_ever() -> None:
@@ -210,4 +260,22 @@ def test_a_spot_notice_drains_the_node(daemon: Daemon, metadata: str) -> None:
     saved(daemon, "run-a", 3, 1)
     done = daemon.ctl("drain", "--on-notice", "aws", "--metadata-url", metadata, "--deadline", "40s")
     assert "aws takes this node away in" in done.stderr
+    assert daemon.checkpoint("run-a", 3)["state"] == "committed"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("soon", [False, True])
+def test_a_spot_notice_waits_for_a_daemon_that_is_being_started_again(
+    daemon: Daemon, metadata: str, *, soon: bool
+) -> None:
+    saved(daemon, "run-a", 3, 1)
+    daemon.crash()
+    Metadata.announced, Metadata.soon = True, soon
+    limit = () if soon else ("--deadline", "40s")
+    with draining(daemon, "--on-notice", "aws", "--metadata-url", metadata, *limit) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        daemon.start()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, (out, err)
+    assert (json.loads(out)["deadline_at"] is None) is soon
     assert daemon.checkpoint("run-a", 3)["state"] == "committed"  # type: ignore[index]

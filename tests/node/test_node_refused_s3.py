@@ -163,3 +163,36 @@ def test_a_token_that_ends_in_the_middle_of_an_upload_is_renewed_and_what_was_se
     daemon.until(lambda: remote_ok(daemon), "well again")
     assert re.search(f"{first[1]}|{s3_server.secret_key}|Traceback", written(daemon)) is None
     bucket.clear()
+
+
+def test_keys_that_ended_while_the_daemon_did_not_run_stop_a_start_by_hand_and_not_one_by_a_service_manager(
+    new_daemon: NewDaemon, s3_remote: S3Remote, s3_server: Any, tmp_path: Path
+) -> None:
+    keys = tmp_path / "credentials"
+
+    def hand_out(access: str, secret: str) -> None:
+        keys.write_text(f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
+
+    hand_out(s3_server.access_key, s3_server.secret_key)
+    daemon = new_daemon(
+        remote=s3_remote.url, options=options(s3_remote), environment={"AWS_SHARED_CREDENTIALS_FILE": str(keys)}
+    )  # fmt: skip
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del daemon.environment[name]
+    daemon.start()
+    daemon.terminate()
+    hand_out(KEY_ID, SECRET)
+    _, said = daemon.launch()
+    assert "InvalidAccessKeyId" in said["message"]
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 1
+    daemon.environment["NOTIFY_SOCKET"] = str(tmp_path / "a manager that does not listen")
+    daemon.start()
+    assert not remote_ok(daemon)
+    assert "InvalidAccessKeyId" in events(daemon)["remote.unreachable"]["message"]
+    save(daemon.volume / "run-1/checkpoint-1", {"model.bin": b"1", "DONE": b""})
+    daemon.state_is("run-1", 1, "complete")
+    hand_out(s3_server.access_key, s3_server.secret_key)
+    daemon.committed("run-1", 1, timeout=60)
+    assert remote_ok(daemon)
+    Bucket(s3_server, s3_remote.url).clear()

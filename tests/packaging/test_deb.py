@@ -79,6 +79,19 @@ def newer(folder: Path, package: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def broken(folder: Path, package: Path) -> Path:
+    """A newer one whose worker cannot be loaded."""
+    assert package.exists()
+    [worker] = folder.glob("stage/opt/ckptd/lib/python3.*/site-packages/ckptd/worker.py")
+    text = worker.read_text(encoding="utf-8")
+    worker.write_text(text.replace("class Worker:", "class Worker"), encoding="utf-8")
+    try:
+        return build("--stage", str(folder / "stage"), "--reuse", "--version", "0.1.1000", "--out", str(folder))
+    finally:
+        worker.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
 def debian(folder: Path) -> Iterator[Debian]:
     (folder / "root").mkdir()
     (folder / "common").mkdir()
@@ -177,7 +190,19 @@ def test_its_unit_under_a_real_systemd(debian: Debian, package: Path) -> None:
     assert shown(debian, "Result") == "success"
     assert debian.run("grep -c ' /ckpt ' /proc/mounts", check=False).stdout == "0\n"
     assert debian.run("stat -c %s /srv/remote/run-1/part").stdout == "100000\n"
-    debian.run("dpkg --purge ckptd; rm -r /srv/remote /var/lib/ckptd /etc/systemd/system/ckptd.service.d")
+    # As at a reboot without its remote, which it has met before. A mistake in the settings ends it for good.
+    debian.run("mv /srv/remote /srv/away; mkdir /srv/remote; systemctl start ckptd")
+    assert not status(debian)["volumes"][0]["remote_ok"]
+    debian.run("rmdir /srv/remote; mv /srv/away /srv/remote; systemctl stop ckptd")
+    write(debian, "/etc/ckptd/config.toml", SETTINGS + "[node]\nnmae = 'n'\n")
+    assert debian.run("systemctl start ckptd", check=False).returncode != 0
+    assert (shown(debian, "ActiveState"), shown(debian, "NRestarts")) == ("failed", "0")
+    # The first start with a remote that is not there fails too, and is tried again until it is.
+    write(debian, "/etc/ckptd/config.toml", SETTINGS.replace("/srv/remote", "/srv/late/remote"))
+    assert debian.run("systemctl start ckptd", check=False).returncode != 0
+    debian.run("mkdir /srv/late")
+    until(debian, "ActiveState", "active")
+    debian.run("dpkg --purge ckptd; rm -r /srv/remote /srv/late /var/lib/ckptd /etc/systemd/system/ckptd.service.d")
 
 
 def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newer: Path) -> None:
@@ -207,6 +232,7 @@ def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newe
         assert "not removed" in refused.stderr
         assert status(debian)["pid"] == after["pid"]
 
+    debian.run("systemctl enable ckptd ckptd-spot@aws; echo AWS_PROFILE=training > /etc/ckptd/environment")
     # Removed: flushed and unmounted. Purged: the checkpoints stay.
     debian.run("dpkg --remove ckptd")
     assert debian.run("grep -c ' /ckpt ' /proc/mounts", check=False).stdout == "0\n"
@@ -216,12 +242,13 @@ def test_its_life_from_installation_to_purge(debian: Debian, package: Path, newe
     purged = debian.run("dpkg --purge ckptd")
     assert "/var/lib/ckptd is kept" in purged.stderr
     assert debian.run("find /var/lib/ckptd/nvme /srv/remote -type f").stdout == tier
+    assert debian.run("find /etc/systemd/system -type l -name 'ckptd*'").stdout == ""
     assert debian.run("ls -d /opt/ckptd /etc/ckptd /usr/bin/ckptctl", check=False).stdout == ""
 
 
 @pytest.mark.packagers
 def test_the_ansible_role_makes_a_node_and_finds_nothing_to_do_the_second_time(
-    debian: Debian, package: Path, folder: Path
+    debian: Debian, package: Path, broken: Path, folder: Path
 ) -> None:
     """Ansible runs here; what it does on the node, it does in the clean Debian."""
     program = Path(sys.executable).with_name("ansible-playbook")
@@ -259,3 +286,10 @@ def test_the_ansible_role_makes_a_node_and_finds_nothing_to_do_the_second_time(
     assert mistaken.returncode != 0
     assert "did you mean name" in mistaken.stdout
     assert "file:///srv/other" in debian.run("ckptctl config show").stdout
+    running = status(debian)
+    worse = play(ckptd_deb=str(broken))  # jobs do not notice, and the roll-out ends here
+    assert worse.returncode != 0
+    assert re.search(r"TASK \[ckptd : The version that runs is the same\] \*+\n.*(FAILED!|ERROR)", worse.stdout), (
+        worse.stdout
+    )
+    assert status(debian)["pid"] == running["pid"]

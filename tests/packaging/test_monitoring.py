@@ -109,6 +109,19 @@ def test_promtool_takes_rules_and_scrape_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@promtool
+def test_promtool_takes_the_scrape_configuration_for_kubernetes_apart_from_the_discovery(tmp_path: Path) -> None:
+    """Which Debian's is built without. What is looked for is tested beside the DaemonSet."""
+    document = yaml.safe_load((HERE / "scrape_kubernetes.yaml").read_text())
+    [job] = document["scrape_configs"]
+    assert job["job_name"] == "ckptd"  # as the alerts call it
+    del job["kubernetes_sd_configs"]
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(document))
+    shutil.copy(HERE / "alerts.yaml", tmp_path)
+    done = check("check", "config", tmp_path / "prometheus.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def _dashboard_expressions() -> list[str]:
     return [target["expr"] for panel in panels() for target in panel["targets"]]
 

@@ -63,6 +63,17 @@ def test_the_settings_of_the_daemonset_have_no_mistake_and_fit_its_volumes(tmp_p
     assert mounts == [{"name": "shared", "mountPath": shared[0], "mountPropagation": "HostToContainer"}]
 
 
+def test_prometheus_looks_for_the_pods_of_the_daemonset() -> None:
+    yaml = pytest.importorskip("yaml", reason="not installed (make packagers)")
+    [daemon] = [document for document in documents("ckptd.yaml") if document["kind"] == "DaemonSet"]
+    scrape = yaml.safe_load((PACKAGING / "monitoring/scrape_kubernetes.yaml").read_text(encoding="utf-8"))
+    [job] = scrape["scrape_configs"]
+    assert job["kubernetes_sd_configs"][0]["namespaces"]["names"] == [daemon["metadata"]["namespace"]]
+    pod = daemon["spec"]["template"]
+    [port] = pod["spec"]["containers"][0]["ports"]
+    assert job["relabel_configs"][0]["regex"] == f"{pod['metadata']['labels']['app.kubernetes.io/name']};{port['name']}"
+
+
 def test_the_settings_that_packages_bring_have_no_mistake_with_and_without_their_marks(tmp_path: Path) -> None:
     text = (PACKAGING / "config.toml").read_text(encoding="utf-8")
     for name, content in {"as-it-is": text, "taken": text.replace("\n#", "\n")}.items():

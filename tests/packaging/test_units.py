@@ -55,6 +55,22 @@ def test_systemd_reads_the_unit_without_a_complaint(unit: Path, whose: str, tmp_
 
 @analyzed
 @pytest.mark.packagers
+def test_systemd_reads_the_unit_for_spot_notices_without_a_complaint(tmp_path: Path) -> None:
+    spot = tmp_path / "ckptd-spot@aws.service"
+    text = (PACKAGING / "systemd/ckptd-spot@.service").read_text(encoding="utf-8")
+    spot.write_text(text.replace("/opt/ckptd/bin/python", sys.executable), encoding="utf-8")
+    assert analyze(tmp_path, UNIT, "--system", "verify", "--man=no", str(spot)).stderr == ""
+
+
+@pytest.mark.parametrize("unit", [UNIT, USER_UNIT, PACKAGING / "systemd/ckptd-spot@.service"])
+def test_no_unit_is_given_up_and_each_runs_the_packages_interpreter(unit: Path) -> None:
+    text = unit.read_text(encoding="utf-8")
+    assert setting(text.partition("[Service]")[0], "StartLimitIntervalSec") == "0"
+    assert setting(text, "ExecStart").startswith("/opt/ckptd/bin/python -I -m ")
+
+
+@analyzed
+@pytest.mark.packagers
 def test_the_unit_is_not_more_exposed_than_mounting_asks_for(tmp_path: Path) -> None:
     done = analyze(tmp_path, UNIT, "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", "--no-pager")
     assert done.returncode == 0, done.stdout
