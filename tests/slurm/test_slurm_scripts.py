@@ -33,7 +33,7 @@ def run(shell: str, script: str, ckptctl: Path, defaults: str, **environment: st
     named["BASH_FUNC_logger%%"] = f'() {{ echo "$@" >>{ckptctl.parent}/syslog; }}'
     return subprocess.run(
         [str(shutil.which(shell)), str(PACKAGING / script)], env=named | environment,
-        capture_output=True, text=True, check=False, timeout=30,
+        capture_output=True, text=True, check=False, timeout=30, cwd=ckptctl.parent,
     )  # fmt: skip
 
 
