@@ -242,13 +242,7 @@ class PinRequest(Request):
     volume: VolumeName | None = None
     target: Target
     on: bool
-    temporary: Annotated[bool, Field(description="With `on: false`: leaves a pin that has no end")] = False
-
-    @model_validator(mode="after")
-    def _only_to_unpin(self) -> PinRequest:
-        if self.on and self.temporary:
-            raise ValueError("temporary goes with on: false; prefetch makes a pin that ends")
-        return self
+    temporary: Annotated[bool, Field(description="Takes back only a pin that ends; nothing with `on: true`")] = False
 
 
 Count = Annotated[int, Field(ge=0, le=10**9), BeforeValidator(_whole)]

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from tests_node_daemon import MIB, Daemon, save
 from tests_node_remote import Watching, away, leftovers, objects
 
 from ckptctl.client import Client
-from ckptd.domain.errors import UsageError
 
 TIGHT = "keep_hot = 1\nkeep_nvme = 3"
 
@@ -201,8 +199,6 @@ def test_a_pin_without_an_end_is_not_taken_for_a_temporary_one(new_daemon: Calla
     daemon.ctl("pin", "run-1@1")
     assert client.send("PUT", "/v1/pins", unpin)["pinned"]
     assert not client.send("PUT", "/v1/pins", unpin | {"temporary": False})["pinned"]
-    with pytest.raises(UsageError, match="temporary"):
-        client.send("PUT", "/v1/pins", unpin | {"on": True})
 
 
 def test_pins_hold_and_let_go(new_daemon: Callable[..., Daemon]) -> None:
