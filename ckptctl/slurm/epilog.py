@@ -57,8 +57,9 @@ class Epilog:
         """
         paths = [os.path.join(path_of(one.path), run[1]) for one in volumes if one.name == run[0]]
         return as_user.as_user(
-            self.job.uid, self.job.gid, lambda: any(os.access(path, os.W_OK | os.X_OK) for path in paths)
-        )
+            self.job.uid, self.job.gid, lambda: any(os.access(path, os.W_OK | os.X_OK) for path in paths),
+            patience_s=self.daemon.left_s / 2,
+        )  # fmt: skip
 
     def _flush(self, runs: list[tuple[str, str]]) -> None:
         """All together; what is not durable when the budget is nearly over goes on in the background."""

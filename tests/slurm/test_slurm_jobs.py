@@ -111,6 +111,16 @@ def test_a_mounted_volume(new_site: Callable[..., Site]) -> None:
     assert site.hot("n1", "run-42", 100)
 
 
+def test_what_a_job_wrote_to_a_mounted_volume_is_flushed_although_it_named_nothing(
+    new_site: Callable[..., Site],
+) -> None:
+    site = new_site(front="mount")
+    job = site.slurm.batch(SAVE + f"save {site.daemons['n1'].volume}/mine/checkpoint-5", "--nodelist=n1", user="games")
+    site.slurm.until_ended(job)
+    assert "mine is durable, newest 5" in site.slurm.said("epilog", job, "n1")
+    assert site.daemons["n1"].checkpoint("mine", 5)["state"] == "committed"  # type: ignore[index]
+
+
 def test_a_job_over_two_nodes_is_prefetched_on_both(site: Site) -> None:
     site.checkpoint("n1", "run-42", 100)
     site.cold("n1", "run-42", 100)
