@@ -65,7 +65,7 @@ def _prolog(session: Session, budget: float, strict: bool, records: str | None, 
 
 @slurm.command("epilog")
 @_options
-@click.option("--evict", is_flag=True, help="Drop this node's copies of what is durable.")
+@click.option("--evict", is_flag=True, help="Drop this node's copies of what the job wrote and is durable.")
 @current
 def _epilog(session: Session, budget: float, strict: bool, records: str | None, evict: bool) -> int:
     """Make durable what the job wrote, within the budget, and give free what was kept hot for it."""

@@ -10,6 +10,7 @@ from ckptctl.slurm import scontrol
 from ckptctl.slurm.comment import Named, named, placeholders
 from ckptctl.slurm.daemon import Daemon
 from ckptctl.slurm.job import SlurmJob
+from ckptd.domain.launch import printable_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def of_job(written: Sequence[Mapping[str, Any]], number: int) -> list[Named]:
 
 def of_name(written: Sequence[Mapping[str, Any]], job: SlurmJob) -> Named | None:
     """The run that the user's last job of that name wrote; of an array, its task of that number."""
+    name = printable_name(job.name or "")  # as it is recorded
     for one in written:
-        if job.name and one["name"] == job.name and one["task"] == job.array_task:
+        if name and one["name"] == name and one["task"] == job.array_task:
             return Named(one["volume"], one["run"])
     return None

@@ -75,7 +75,8 @@ class Daemon:
         return operation
 
     def unpin(self, volume: str, target: str) -> None:
-        self._send("PUT", "/v1/pins", {"volume": volume, "target": target, "on": False})
+        """Takes back a prefetch's pin; one that a user has set meanwhile stays."""
+        self._send("PUT", "/v1/pins", {"volume": volume, "target": target, "on": False, "temporary": True})
 
     def ended(self, job: SlurmJob, runs: list[tuple[str, str]]) -> list[Answer]:
         """Records the end of the job, and says of each run what is durable."""

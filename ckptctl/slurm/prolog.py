@@ -90,9 +90,12 @@ class Prolog:
                 target = None  # somebody's own pin is not ours to take back
         self.records.write(self.job.id, Record(volume.name, run, target))
         if choice.sure:
-            exports = {"CKPTD_RUN": path_of(run), "CKPTD_VOLUME": path_of(volume.path)}
+            exports = {
+                "CKPTD_RUN": path_of(run), "CKPTD_VOLUME": path_of(volume.path), "CKPTD_VOLUME_NAME": volume.name,
+            }  # fmt: skip
             if newest is not None:
                 exports["CKPTD_LATEST"] = path_of(newest["path"])
+                exports["CKPTD_TARGET"] = f"{path_of(newest['run'])}@{newest['step']}"
             self.records.export(self.job.id, exports, self.job.uid, self.job.gid)
 
     def _prefetch(self, volume: Volume, newest: Answer) -> Answer:

@@ -129,7 +129,7 @@ def _operation_message(state: Operation) -> Message:
 
 async def pin(node: Node, call: Call[NoQuery, PinRequest]) -> CheckpointReport:
     target: Any = call.body.target  # a CheckpointId, as in `start`
-    return await node.pin(call.body.volume, target, call.body.on, by=call.caller)
+    return await node.pin(call.body.volume, target, call.body.on, by=call.caller, temporary=call.body.temporary)
 
 
 async def tags(node: Node, call: Call[OptionalRunQuery, None]) -> list[TagReport]:

@@ -254,10 +254,12 @@ class Guarded:
 
     # -- steering
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport:
+    async def pin(
+        self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity, temporary: bool = False
+    ) -> CheckpointReport:
         del by
         await self._must_steer(volume, target.run, "pin or unpin")
-        return await self._node.pin(volume, target, on, by=self._caller)
+        return await self._node.pin(volume, target, on, by=self._caller, temporary=temporary)
 
     async def set_tag(self, volume: str | None, target: CheckpointId, name: str, *, by: Identity) -> TagReport:
         del by

@@ -96,7 +96,11 @@ class Node(Protocol):
         """
         ...
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport: ...
+    async def pin(
+        self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity, temporary: bool = False
+    ) -> CheckpointReport:
+        """`temporary`: takes back no pin but one that ends by itself."""
+        ...
 
     async def tags(self, volume: str | None, run: str | None) -> list[TagReport]:
         """By run and name; of all runs when none is named."""

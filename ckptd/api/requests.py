@@ -242,6 +242,7 @@ class PinRequest(Request):
     volume: VolumeName | None = None
     target: Target
     on: bool
+    temporary: Annotated[bool, Field(description="Takes back only a pin that ends; nothing with `on: true`")] = False
 
 
 Count = Annotated[int, Field(ge=0, le=10**9), BeforeValidator(_whole)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ckptd.catalog.database import Database
-from ckptd.domain.launch import Job, JobRun
+from ckptd.domain.launch import Job, JobRun, printable_name
 
 KEPT = 1_000
 """Of each user, the newest: nobody's flood of jobs costs another user anything."""
@@ -34,11 +34,16 @@ class Jobs:
             "SELECT job, uid, name, task FROM jobs WHERE volume = ? AND run = ? ORDER BY at DESC LIMIT 1",
             (volume, os.fsencode(run)),
         )
-        return Job(*rows[0]) if rows else None
+        return _job(*rows[0]) if rows else None
 
     async def of_user(self, uid: int) -> list[JobRun]:
         """The last written first."""
         rows = await self._db.read(
             "SELECT volume, run, job, uid, name, task, at FROM jobs WHERE uid = ? ORDER BY at DESC", (uid,)
         )
-        return [JobRun(v, os.fsdecode(run), Job(job, uid, name, task), at) for v, run, job, uid, name, task, at in rows]
+        return [JobRun(volume, os.fsdecode(run), _job(*job), at) for volume, run, *job, at in rows]
+
+
+def _job(number: int, uid: int, name: str, task: int | None) -> Job:
+    """Earlier daemons recorded names as they came."""
+    return Job(number, uid, printable_name(name), task)

@@ -41,9 +41,11 @@ class Wishes:
             (pin.volume, os.fsencode(pin.run), pin.step, pin.tier, pin.until, pin.uid),
         )
 
-    async def unpin(self, volume: str, run: str, step: int) -> None:
+    async def unpin(self, volume: str, run: str, step: int, *, temporary: bool = False) -> None:
+        """`temporary`: only if it has an end."""
         await self._db.write(
-            "DELETE FROM pins WHERE volume = ? AND run = ? AND step = ?", (volume, os.fsencode(run), step)
+            "DELETE FROM pins WHERE volume = ? AND run = ? AND step = ? AND (? = 0 OR until IS NOT NULL)",
+            (volume, os.fsencode(run), step, temporary),
         )
 
     async def expire_pins(self, now: float) -> None:

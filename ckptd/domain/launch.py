@@ -66,10 +66,13 @@ def job_of(environment: Mapping[str, str], cgroup: str, uid: int) -> Job | None:
     if not re.fullmatch(r"[0-9]{1,18}", number, re.ASCII):
         return None
     task = environment.get("SLURM_ARRAY_TASK_ID", "")
-    name = environment.get("SLURM_JOB_NAME", "").encode(errors="replace").decode()
-    return Job(
-        int(number), uid, name[:_LONGEST_NAME], int(task) if re.fullmatch(r"[0-9]{1,9}", task, re.ASCII) else None
-    )
+    name = printable_name(environment.get("SLURM_JOB_NAME", ""))
+    return Job(int(number), uid, name, int(task) if re.fullmatch(r"[0-9]{1,9}", task, re.ASCII) else None)
+
+
+def printable_name(name: str) -> str:
+    """A job's name as it is recorded and shown: Slurm takes any bytes for one, and a manifest only what can be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:_LONGEST_NAME])
 
 
 def _torchrun(environment: Mapping[str, str]) -> Launch | None:

@@ -64,7 +64,7 @@ class Launching:
     async def _find(self, its: tuple[str, str, int], known: Writer | None) -> None:
         context, run = self._context, its[1]
         try:
-            found = known or await asyncio.to_thread(find_writer, self._directory(run))
+            found = known or await asyncio.to_thread(self._writer, run)
             self._not_before[run] = asyncio.get_running_loop().time() + _AGAIN_S
             if found is None:
                 return
@@ -81,12 +81,20 @@ class Launching:
         finally:
             self._looking.discard(run)
 
-    def _directory(self, run: str) -> str:
-        return self._volume.root if run == TOP else os.path.join(self._volume.root, run)
+    def _writer(self, run: str) -> Writer | None:
+        """By the path that its files have for it: on a mount, those below the root are open in the mount's server."""
+        base = self._volume.root
+        if self._volume.front.is_mount:
+            above, name = os.path.split(self._volume.path)
+            base = os.path.join(os.path.realpath(above), name)
+        return find_writer(base if run == TOP else os.path.join(base, run))
 
 
 def find_writer(directory: str) -> Writer | None:
-    """A process that has a file below `directory` open for writing. Takes milliseconds to tenths of a second."""
+    """A process that has a file below `directory` open for writing. Takes milliseconds to tenths of a second.
+
+    The path alone does not tell: in another mount namespace, which any user can make, something else may have it.
+    """
     prefix = os.path.join(directory, "")
     for pid in _processes():
         if pid == os.getpid() or not _writes_below(pid, prefix):
@@ -124,14 +132,17 @@ def _writes_below(pid: int, prefix: str) -> bool:
         return False
     for name in names:
         try:
-            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith(prefix):
+            path = os.readlink(f"/proc/{pid}/fd/{name}")
+            if not path.startswith(prefix):
                 continue
             with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as info:
                 flags = next((line.split()[1] for line in info if line.startswith("flags:")), "0")
-        except OSError:
+            if int(flags, 8) & os.O_ACCMODE == os.O_RDONLY:
+                continue
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{name}"), os.stat(path)):
+                return True
+        except OSError:  # it was closed, or renamed meanwhile
             continue
-        if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
-            return True
     return False
 
 

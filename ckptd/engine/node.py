@@ -194,7 +194,9 @@ class EngineNode:
     def follow(self, operation: int) -> AsyncIterator[Operation]:
         return self._operations.follow(operation)
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport:
+    async def pin(
+        self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity, temporary: bool = False
+    ) -> CheckpointReport:
         served = self._context.volume(volume)
         target = await self._tagging.resolve(served, target)
         if on:
@@ -217,7 +219,7 @@ class EngineNode:
                 name = str(CheckpointId(unit.run, unit.step))
                 await self._operations.start(OperationKind.PREFETCH, served.name, name, {}, by.uid)
         else:
-            await self._context.catalog.wishes.unpin(served.name, unit.run, unit.step)
+            await self._context.catalog.wishes.unpin(served.name, unit.run, unit.step, temporary=temporary)
         self._context.wake()
         return await self._report(unit)
 

@@ -144,7 +144,7 @@ class Manifest:
                     path_of(item["key"]): Owned(item["uid"], item["gid"], item["mode"])
                     for item in data.get("directories", ())
                 },
-                None if (job := data.get("job")) is None else Job(job["id"], job["uid"], job["name"], job["task"]),
+                _job(data.get("job")),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise IntegrityError(
@@ -178,12 +178,19 @@ def _check(data: Mapping[str, Any]) -> None:
     paths = [path_of(key) for key in keys]
     check_paths(paths)
     check_directories(data.get("directories", ()), paths)
-    if (job := data.get("job")) is not None:
-        check_job(job["id"], job["uid"], job["name"], job["task"])
     # Directories decide to which run a file belongs, so one file of each is enough.
     for key in {key.rpartition("/")[0]: key for key in keys}.values():
         if locate(path_of(key)).run != path_of(data["run"]):
             raise ValueError(f"key {key!r} is not of run {data['run']!r}")
+
+
+def _job(said: Any) -> Job | None:
+    """None for nonsense, too: it is a hint for requeued jobs, and no reason to do without the checkpoint."""
+    try:
+        check_job(said["id"], said["uid"], said["name"], said["task"])
+        return Job(said["id"], said["uid"], said["name"], said["task"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _entry_json(entry: ManifestEntry) -> dict[str, Any]:

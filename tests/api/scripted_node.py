@@ -309,7 +309,9 @@ class ScriptedNode:
             seen = self.ops[operation]
             yield seen
 
-    async def pin(self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity) -> CheckpointReport:
+    async def pin(
+        self, volume: str | None, target: CheckpointId, on: bool, *, by: Identity, temporary: bool = False
+    ) -> CheckpointReport:
         self._volume(volume)
         found = dataclasses.replace(self._one(target), pinned=on)
         self.held[found.run, found.step] = found

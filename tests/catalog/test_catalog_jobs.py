@@ -27,6 +27,15 @@ async def test_the_last_written_comes_first_and_each_users_are_his(tmp_path: Pat
     await catalog.close()
 
 
+async def test_a_name_that_was_recorded_as_it_came_is_printable(tmp_path: Path) -> None:
+    """A manifest with it would be refused by its readers."""
+    catalog = await Catalog.open(tmp_path / "catalog.db")
+    await catalog.jobs.wrote(JobRun("ckpt", "a", Job(7, 1000, "night\x1b\n"), 1.0))
+    assert await catalog.jobs.of_run("ckpt", "a") == Job(7, 1000, "night??")
+    assert [one.job for one in await catalog.jobs.of_user(1000)] == [Job(7, 1000, "night??")]
+    await catalog.close()
+
+
 async def test_a_flood_of_one_users_jobs_pushes_out_his_own(tmp_path: Path) -> None:
     catalog = await Catalog.open(tmp_path / "catalog.db")
     await catalog.jobs.wrote(JobRun("ckpt", "kept", Job(1, 1001), 0.0))

@@ -52,6 +52,8 @@ def test_the_launchers_variables(environment: dict[str, str], launch: Launch | N
         ({"SLURM_JOB_ID": "７"}, "", None),
         ({"SLURM_JOB_ID": "-7"}, "", None),
         ({"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "a\udcff"}, "", Job(7, 1000, "a?")),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "\x1b]0;x\x07\n\u202e模型"}, "", Job(7, 1000, "?]0;x???模型")),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "x" * 300}, "", Job(7, 1000, "x" * 255)),
     ],
 )
 def test_which_job_a_process_belongs_to(environment: dict[str, str], cgroup: str, job: Job | None) -> None:

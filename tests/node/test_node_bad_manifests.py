@@ -61,8 +61,6 @@ def test_a_lie_about_a_file_is_found(lie: dict[str, Any]) -> None:
         {"node": "../x"}, {"node": ""}, {"nodes": -1}, {"nodes": 10**9}, {"step": -1}, {"step": 10**18}, {"files": None},
         {"framework": "\x1b]0;owned\x07"}, {"writer": "x" * 1000}, {"written_at": "yesterday"}, {"version": "one"},
         {"root": "/etc"}, {"run": "run-2"}, {"files": [entry(), entry()]}, {"lacks": 5}, {"replaces": []},
-        {"job": {"id": "1", "uid": 0, "name": "", "task": None}}, {"job": {"id": 1, "uid": -1, "name": "", "task": None}},
-        {"job": {"id": 1, "uid": 0, "name": "\x1b]0;owned\x07", "task": None}}, {"job": {"id": 1}}, {"job": 5},
         {"files": [entry(), entry("run-1/checkpoint-1/model.bin/x")]},
         {"files": [entry("run-1/checkpoint-1/d", link="x"), entry("run-1/checkpoint-1/d/e/f")]},
     ],
@@ -71,6 +69,23 @@ def test_a_lie_about_a_file_is_found(lie: dict[str, Any]) -> None:
 def test_a_lie_about_the_whole_is_found(change: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         Manifest.from_json(json.dumps(manifest() | change), "it")
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"id": "1", "uid": 0, "name": "", "task": None}, {"id": 1, "uid": -1, "name": "", "task": None},
+        {"id": 1, "uid": 0, "name": "\x1b]0;owned\x07", "task": None}, {"id": 1, "uid": 0, "name": "x" * 256, "task": None},
+        {"id": 1 << 70, "uid": 0, "name": "", "task": None}, {"id": 1}, 5, [1], "job", False,
+    ],
+    ids=repr,
+)  # fmt: skip
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_lie_about_the_job_is_ignored(job: Any, trusted: bool) -> None:
+    """It only helps a requeued job to find its run: the checkpoint is as good without."""
+    found = Manifest.from_json(json.dumps(manifest() | {"job": job}), "it", trusted=trusted)
+    assert found.job is None
+    assert found == Manifest.from_json(json.dumps(manifest()), "it")
 
 
 def test_a_manifest_that_is_cut_short_or_deep_or_of_the_future() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tests_node_daemon import MIB, Daemon, save
 from tests_node_remote import Watching, away, leftovers, objects
 
+from ckptctl.client import Client
+
 TIGHT = "keep_hot = 1\nkeep_nvme = 3"
 
 
@@ -182,6 +184,21 @@ def test_a_prefetched_checkpoint_stays_for_its_time(new_daemon: Callable[..., Da
     saved(daemon, 4)
     assert tiers(daemon)[1] == ["ram"] or time.monotonic() - begun > 3.5
     tiers_become(daemon, {4: ["ram"], 3: [], 2: [], 1: []})
+
+
+def test_a_pin_without_an_end_is_not_taken_for_a_temporary_one(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    daemon.start()
+    saved(daemon, 1)
+    client = Client(str(daemon.home / "s"))
+    unpin = {"target": "run-1@1", "on": False, "temporary": True}
+    daemon.ctl("prefetch", "run-1@1", "--ttl", "1h")
+    assert daemon.checkpoint("run-1", 1)["pinned"]  # type: ignore[index]
+    assert not client.send("PUT", "/v1/pins", unpin)["pinned"]
+    daemon.ctl("prefetch", "run-1@1", "--ttl", "1h")
+    daemon.ctl("pin", "run-1@1")
+    assert client.send("PUT", "/v1/pins", unpin)["pinned"]
+    assert not client.send("PUT", "/v1/pins", unpin | {"temporary": False})["pinned"]
 
 
 def test_pins_hold_and_let_go(new_daemon: Callable[..., Daemon]) -> None:

@@ -48,6 +48,16 @@ def test_a_pin_that_a_user_set_outlives_the_job(site: Site) -> None:
     assert site.pinned("n1", "run-42", 100)
 
 
+def test_a_pin_that_a_user_sets_while_the_job_runs_outlives_it(site: Site) -> None:
+    site.checkpoint("n1", "run-42", 100)
+    job = site.slurm.batch("echo started; sleep 60", "--nodelist=n1", "--comment=ckpt=run-42")
+    site.slurm.until_said(job, "started")
+    site.daemons["n1"].ctl("pin", "run-42@100")
+    site.slurm.run("scancel", str(job))
+    site.slurm.until_cleared(job, "n1")
+    assert site.pinned("n1", "run-42", 100)
+
+
 def test_two_jobs_of_one_run_on_a_node_give_it_free_when_both_have_ended(site: Site) -> None:
     site.checkpoint("n1", "run-42", 100)
     first = site.slurm.batch("echo started; sleep 60", "--nodelist=n1", "--comment=ckpt=run-42")
@@ -75,12 +85,12 @@ def test_a_step_or_a_tag_may_be_named_and_one_that_is_not_there_is_no_new_run(si
     for step in (100, 200):
         site.checkpoint("n1", "run-42", step)
     site.daemons["n1"].ctl("tag", "run-42@100", "best")
-    for name, latest in (("run-42@best", "checkpoint-100"), ("run-42@100", "checkpoint-100"), ("run-42@999", "none")):
-        job = site.slurm.batch(
-            'CKPTD_LATEST=${CKPTD_LATEST-none}; echo "${CKPTD_LATEST##*/}"', "--nodelist=n1", f"--comment=ckpt={name}"
-        )
+    shows = 'CKPTD_LATEST=${CKPTD_LATEST-none}; echo "${CKPTD_LATEST##*/} $CKPTD_VOLUME_NAME:$CKPTD_TARGET"'
+    there = "checkpoint-100 ckpt:run-42@100"
+    for name, found in (("run-42@best", there), ("run-42@100", there), ("run-42@999", "none :")):
+        job = site.slurm.batch(shows, "--nodelist=n1", f"--comment=ckpt={name}")
         site.slurm.until_ended(job)
-        assert site.slurm.output(job) == f"{latest}\n"
+        assert site.slurm.output(job) == f"{found}\n"
     assert "there is no checkpoint run-42@999" in site.slurm.said("prolog", job, "n1")
 
 
@@ -99,6 +109,16 @@ def test_a_mounted_volume(new_site: Callable[..., Site]) -> None:
     site.slurm.until_ended(job)
     assert site.slurm.output(job).endswith(f"/run-42/checkpoint-100\n{1 << 20}\n")
     assert site.hot("n1", "run-42", 100)
+
+
+def test_what_a_job_wrote_to_a_mounted_volume_is_flushed_although_it_named_nothing(
+    new_site: Callable[..., Site],
+) -> None:
+    site = new_site(front="mount")
+    job = site.slurm.batch(SAVE + f"save {site.daemons['n1'].volume}/mine/checkpoint-5", "--nodelist=n1", user="games")
+    site.slurm.until_ended(job)
+    assert "mine is durable, newest 5" in site.slurm.said("epilog", job, "n1")
+    assert site.daemons["n1"].checkpoint("mine", 5)["state"] == "committed"  # type: ignore[index]
 
 
 def test_a_job_over_two_nodes_is_prefetched_on_both(site: Site) -> None:

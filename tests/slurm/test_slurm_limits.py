@@ -56,6 +56,23 @@ def test_the_node_is_left_empty_where_that_is_asked_for(site: Site) -> None:
         assert (found["state"], found["hot_bytes"]) == ("committed", 0)
 
 
+def test_what_another_job_of_the_node_wants_is_not_dropped(site: Site) -> None:
+    site.defaults("n1", CKPTD_EPILOG_EVICT=1)
+    script = SAVE + 'save "$CKPTD_VOLUME/$CKPTD_RUN/checkpoint-1"; echo saved; sleep 60'
+    first = site.slurm.batch(script, "--nodelist=n1", "--comment=ckpt=run-5")
+    site.slurm.until_said(first, "saved")
+    site.daemons["n1"].committed("run-5", 1)
+    second = site.slurm.batch("echo started; sleep 60", "--nodelist=n1", "--comment=ckpt=run-5")
+    site.slurm.until_said(second, "started")
+    site.slurm.run("scancel", str(first))
+    site.slurm.until_cleared(first, "n1")
+    assert site.hot("n1", "run-5", 1)
+    assert site.pinned("n1", "run-5", 1)
+    site.slurm.run("scancel", str(second))
+    site.slurm.until_cleared(second, "n1")
+    assert site.hot("n1", "run-5", 1), "the second has only read it"
+
+
 TRAIN = """
 import argparse, pathlib, signal, sys, time
 asked = argparse.ArgumentParser()
@@ -101,6 +118,7 @@ def test_the_example_of_the_package_goes_on_where_it_was_told_to_stop(site: Site
     site.slurm.run("scancel", "--batch", "--signal=TERM", str(job))
     site.slurm.until_said(job, "saved 3")
     site.slurm.until_ended(job)
+    assert "not prefetched" not in site.slurm.output(job)
     said = [line for line in site.slurm.output(job).splitlines() if line.startswith(("saved", "ckptd:"))]
     assert said == [
         "saved 1",

@@ -37,6 +37,19 @@ def test_a_run_that_is_only_in_the_remote_is_not_fetched_for_who_may_not_read_it
     assert site.daemons["n1"].checkpoint("secret", 100)["hot_bytes"] == 0  # type: ignore[index]
 
 
+def test_a_run_that_the_user_may_only_read_is_told_of_and_not_steered(site: Site) -> None:
+    """Root would do it for him."""
+    site.defaults("n1", CKPTD_EPILOG_EVICT=1)
+    site.checkpoint("n1", "shared", 100, owner=NEWS)
+    job = site.slurm.batch('echo "${CKPTD_LATEST##*/}"', "--nodelist=n1", "--comment=ckpt=shared", user="games")
+    site.slurm.until_ended(job)
+    assert site.slurm.output(job) == "checkpoint-100\n"
+    assert site.slurm.output(f"{job}.err") == "ckptd: shared is durable, newest 100\n"
+    assert {one["kind"] for one in site.daemons["n1"].get("/v1/operations")} == {"prefetch"}
+    assert site.hot("n1", "shared", 100)
+    assert not site.pinned("n1", "shared", 100)
+
+
 def test_the_prologs_word_is_for_the_jobs_user_alone_and_the_epilog_does_not_believe_it(site: Site) -> None:
     site.checkpoint("n1", "mine", 1, owner=GAMES)
     site.checkpoint("n1", "other", 1, owner=NEWS, mode=0o700)

@@ -115,6 +115,8 @@ def test_the_last_job_of_that_name_and_task() -> None:
     assert of_name(rows, job(SLURM_JOB_NAME="train")) == Named("ckpt", "b")
     assert of_name(rows, job(SLURM_JOB_NAME="train", SLURM_ARRAY_TASK_ID="2")) == Named("ckpt", "c")
     assert of_name(rows, job(SLURM_JOB_NAME="")) is None
+    odd = [{"volume": "ckpt", "run": "d", "job": 4, "name": "tr?in", "task": None}]
+    assert of_name(odd, job(SLURM_JOB_NAME="tr\x07in")) == Named("ckpt", "d")
 
 
 def test_nodes_begin_one_after_the_other_within_a_quarter_of_the_budget() -> None:
