@@ -63,11 +63,11 @@ class Guarded:
 
     # -- what the caller may
 
-    async def _rights(self, volume: str | None, run: str) -> tuple[Rights, Whose]:
+    async def _rights(self, volume: str | None, run: str, *, afresh: bool = True) -> tuple[Rights, Whose]:
         """By what the remote says now: a directory that a user has just made has no say in a run of another node that is not
         known here yet.
         """
-        found = await self._node.whose(volume, run, afresh=True)
+        found = await self._node.whose(volume, run, afresh=afresh)
         whose = next(iter(found.values()), Whose())
         return rights(self._caller, whose), whose
 
@@ -132,7 +132,8 @@ class Guarded:
         if not may.see:
             raise _no_run(run)
         found = await self._node.latest(volume, run)
-        if not (await self._rights(volume, found.run))[0].see:  # another's run may be called like a checkpoint of ours
+        may, _ = await self._rights(volume, found.run, afresh=False)  # `latest` has looked
+        if not may.see:  # another's run may be called like a checkpoint of ours
             raise _no_run(run)
         return found
 
