@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-_ABSENT = "from servers import slurm_cluster\nslurm_cluster.missing = lambda programs: ['slurmd']\nslurm_cluster.os.geteuid = lambda: 0\n"
+_ABSENT = """
+from servers import slurm_cluster
+slurm_cluster.missing = lambda programs: ['slurmd']
+slurm_cluster.os.geteuid = lambda: 0
+"""
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("s3", "1 skipped"), ("s3,slurm", "1 error")])

@@ -45,8 +45,12 @@ class Files:
         context.act_as(request.uid, request.gid)
         self._outcomes.begin(request.op, request.unique, ABSENT)
         try:
-            if promised is None and context.placing.make_below(dir_fd, name, mode & 0o7777, path):
-                return self._create_over(request, name, flags, open_flags)
+            below = None if promised is not None else context.placing.make_below(dir_fd, name, mode & 0o7777, path)
+            if below is not None:
+                try:
+                    return self._create_over(request, name, flags, open_flags)
+                finally:
+                    os.close(below)
             fd = os.open(name, MAKE, mode & 0o7777, dir_fd=dir_fd)
         except FileExistsError:
             if flags & os.O_EXCL and not ours:

@@ -57,19 +57,20 @@ class Placing:
         expected = self._expected.of(path) or 0
         return expected if expected - os.fstat(fd).st_blocks * 512 <= self._ahead.free() else 0
 
-    def make_below(self, dir_fd: int, name: bytes, mode: int, path: bytes) -> bool:
-        """Makes an empty file in the tier below, and our link to it. False: there is no such tier, or it has no room.
+    def make_below(self, dir_fd: int, name: bytes, mode: int, path: bytes) -> int | None:
+        """Makes an empty file in the tier below, and our link to it. None: there is no such tier, or it has no room.
 
-        Raises FileExistsError for a name that is taken.
+        Returns it open for writing, to be closed when the caller's own has been opened: whoever sees the link must never find a
+        file that nobody writes, which would be a whole one. Raises FileExistsError for a name that is taken.
         """
         objects = self._tree.objects
         if objects is None:
-            return False
+            return None
         found = os.statvfs(objects)
         if found.f_bavail * found.f_frsize < (self._expected.of(path) or 0):
-            return False
+            return None
         target = objects + b"%d" % (FIRST + secrets.randbelow(FIRST))
-        os.close(os.open(target, MAKE, mode))
+        fd = os.open(target, MAKE, mode)
         try:
             above = os.fstat(dir_fd)
             if above.st_mode & modes.S_ISGID:  # what is made in it gets its group (inode(7))
@@ -77,8 +78,9 @@ class Placing:
             write_origin(os.fsdecode(target), os.fsdecode(path))
             os.symlink(target, name, dir_fd=dir_fd)
         except BaseException:
+            os.close(fd)
             with contextlib.suppress(OSError):
                 os.unlink(target)
             raise
         self.spilled += 1
-        return True
+        return fd
