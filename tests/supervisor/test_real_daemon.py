@@ -147,7 +147,7 @@ def test_sigterm_flushes_before_the_end(home: Home) -> None:
 def test_an_error_at_the_start_reaches_the_caller_with_its_exit_code(home: Home) -> None:
     said = home.ctl("up", "./ckpt", "--remote", "gopher://nowhere/x", code=2)
     assert "gopher" in said
-    assert not (home.root / "state/ckptd.sock").exists()
+    eventually(lambda: not (home.root / "state/ckptd.sock").exists(), "nothing of it is left")
 
 
 def test_a_remote_that_is_not_there_is_told_at_up(home: Home) -> None:
