@@ -53,16 +53,14 @@ class Wishes:
 
     async def policies(self, volume: str) -> dict[str, dict[str, str]]:
         """Settings by pattern."""
-        rows = await self._db.read(
-            "SELECT pattern, settings FROM policies WHERE volume = ? ORDER BY pattern", (volume,)
-        )
-        return {pattern: json.loads(settings) for pattern, settings in rows}
+        return {pattern: settings for pattern, (settings, _) in (await self.owned_policies(volume)).items()}
 
-    async def policy_owners(self, volume: str) -> dict[str, int]:
-        """By pattern, of those that users set: whose the run was then."""
-        return dict(
-            await self._db.read("SELECT pattern, owner FROM policies WHERE volume = ? AND owner IS NOT NULL", (volume,))
+    async def owned_policies(self, volume: str) -> dict[str, tuple[dict[str, str], int | None]]:
+        """Settings by pattern, and whose the run was when a user set them; None: an administrator did."""
+        rows = await self._db.read(
+            "SELECT pattern, settings, owner FROM policies WHERE volume = ? ORDER BY pattern", (volume,)
         )
+        return {pattern: (json.loads(settings), owner) for pattern, settings, owner in rows}
 
     async def policies_by(self, volume: str, uid: int) -> set[str]:
         """The patterns that this user was the first to set."""
@@ -70,11 +68,15 @@ class Wishes:
         return {pattern for (pattern,) in rows}
 
     async def set_policy(
-        self, volume: str, pattern: str, settings: dict[str, str], uid: int | None = None, owner: int | None = None
-    ) -> dict[str, str]:
-        """Adds to what is set for the pattern; returns all of it. `owner`: of the run that is meant, where a user sets it."""
+        self, volume: str, pattern: str, settings: dict[str, str], uid: int | None = None, owner: int | None = None,
+        *, afresh: bool = False,
+    ) -> dict[str, str]:  # fmt: skip
+        """Adds to what is set for the pattern; returns all of it. `owner`: of the run that is meant, where a user sets it.
+        `afresh`: what is set does not count any more, and goes.
+        """
         async with self._db.transaction():
-            merged = (await self.policies(volume)).get(pattern, {}) | settings
+            before = {} if afresh else (await self.policies(volume)).get(pattern, {})
+            merged = before | settings
             await self._db.write(
                 "INSERT INTO policies VALUES (?,?,?,?,?)"
                 " ON CONFLICT (volume, pattern) DO UPDATE SET settings = excluded.settings, owner = excluded.owner",

@@ -289,10 +289,12 @@ class EngineNode:
         for key, value in values.items():
             policies.parse(key, value)
         policies.refuse_unheard(served, values)
-        owner = None
-        if not by.administrator and (owner := owning.owner_of(self._context, served, pattern)) is None:
-            owner = by.uid
-        merged = await self._context.catalog.wishes.set_policy(served.name, pattern, dict(values), by.uid, owner)
+        owner = owning.owner_of(self._context, served, pattern)
+        merged = await self._context.catalog.wishes.set_policy(
+            served.name, pattern, dict(values), by.uid,
+            None if by.administrator else by.uid if owner is None else owner,
+            afresh=pattern not in await owning.policies(self._context, served),
+        )  # fmt: skip
         await self._context.policies_changed(served.name)
         self._context.wake()
         return PolicyRow(served.name, pattern, merged)

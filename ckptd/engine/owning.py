@@ -69,12 +69,11 @@ def _whose(volume: Volume, run: str, units: Iterable[Unit], recorded: Recorded, 
 
 async def policies(context: Context, volume: Volume) -> dict[str, dict[str, str]]:
     """Settings by pattern, as they count now: what a user has set for his run does not count for whose name it becomes later."""
-    wishes = context.catalog.wishes
-    owners = await wishes.policy_owners(volume.name)
+    found = await context.catalog.wishes.owned_policies(volume.name)
     return {
         pattern: settings
-        for pattern, settings in (await wishes.policies(volume.name)).items()
-        if pattern not in owners or owner_of(context, volume, pattern) == owners[pattern]
+        for pattern, (settings, owner) in found.items()
+        if owner is None or owner_of(context, volume, pattern) == owner
     }
 
 

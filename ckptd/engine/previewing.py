@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from ckptd.domain.model import CheckpointPreview, Place, PolicyPreview, RunPreview
-from ckptd.engine import policies, snapshot
+from ckptd.engine import owning, policies, snapshot
 from ckptd.engine.context import Context
 from ckptd.engine.leaving import shared_keys
 from ckptd.engine.reconciler import Reconciler
@@ -27,7 +27,7 @@ class Previewing:
             policies.parse(key, value)
         policies.refuse_unheard(volume, values)
         catalog, context = self._context.catalog, self._context
-        patterns = await catalog.wishes.policies(volume.name)
+        patterns = await owning.policies(context, volume)
         merged = patterns.get(pattern, {}) | dict(values)
         changed = {**patterns, pattern: merged}
         pins = await catalog.wishes.pins()

@@ -101,8 +101,11 @@ def test_a_policy_that_was_set_for_a_name_does_not_count_for_whose_it_becomes(no
     node.committed("llama", 1)
     alice = Asking(node, ALICE)
     assert alice.get("/v1/policies/effective", run="llama")["values"]["keep_remote"] == 0
+    hot = alice.get("/v1/policies/effective", run="llama")["values"]["keep_hot"]
     alice.send("PUT", "/v1/policies", {"pattern": "llama", "values": {"keep_remote": 3}})
-    assert alice.get("/v1/policies/effective", run="llama")["values"]["keep_remote"] == 3
+    found = alice.get("/v1/policies/effective", run="llama")["values"]
+    assert (found["keep_remote"], found["keep_hot"]) == (3, hot), "and what bob had set besides is gone"
+    assert hot > 0
 
 
 def test_what_is_saved_under_anothers_name_is_not_sent(cold: Daemon) -> None:
