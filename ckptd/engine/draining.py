@@ -47,11 +47,8 @@ class Draining:
 
 def newest_of_runs(units: Iterable[Unit]) -> list[Unit]:
     """What `latest` names, of each run that has one here."""
-    found: dict[tuple[str, str], Unit] = {}
-    for unit in units:  # each run's by step: the newest comes last
-        key = unit.volume, unit.run
-        if unit.restorable and (key not in found or not unit.superseded):
-            found[key] = unit
+    # Each run's stand by step, after what is superseded: the newest comes last.
+    found = {(unit.volume, unit.run): unit for unit in units if unit.restorable}
     return [unit for unit in found.values() if unit.rows]
 
 

@@ -162,6 +162,17 @@ def test_what_a_cancelled_job_saved_last_is_durable_when_its_epilog_has_ended(si
     assert "run-5 is durable, newest 5" in site.slurm.output(f"{job}.err")
 
 
+def requeued_on_n2(site: Site, job: int) -> None:
+    """From n1; until it has ended there."""
+    site.slurm.run("scontrol", "requeuehold", str(job))
+    site.slurm.until_cleared(job, "n1")
+    site.slurm.until(lambda: "PENDING" in site.slurm.job(job)["JobState"], "held")
+    site.slurm.run("scontrol", "update", f"jobid={job}", "reqnodelist=n2")
+    site.slurm.run("scontrol", "release", str(job))
+    site.slurm.until_said(job, "start", 2)
+    site.slurm.until_ended(job)
+
+
 def test_a_requeued_job_resumes_on_another_node_from_what_it_wrote(site: Site) -> None:
     script = (
         SAVE
@@ -172,13 +183,7 @@ def test_a_requeued_job_resumes_on_another_node_from_what_it_wrote(site: Site) -
     )
     job = site.slurm.batch(script, "--nodelist=n1", "--requeue", "--open-mode=append", "--comment=ckpt=run-7")
     site.slurm.until_said(job, "ready")
-    site.slurm.run("scontrol", "requeuehold", str(job))
-    site.slurm.until_cleared(job, "n1")
-    site.slurm.until(lambda: "PENDING" in site.slurm.job(job)["JobState"], "held")
-    site.slurm.run("scontrol", "update", f"jobid={job}", "reqnodelist=n2")
-    site.slurm.run("scontrol", "release", str(job))
-    site.slurm.until_said(job, "start", 2)
-    site.slurm.until_ended(job)
+    requeued_on_n2(site, job)
     assert site.slurm.output(job) == "start \nready\nstart checkpoint-7\n"
     assert site.hot("n2", "run-7", 7)
 
@@ -195,13 +200,7 @@ def test_a_requeued_job_that_names_nothing_finds_its_run_on_another_node_too(sit
     job = site.slurm.batch(script, "--nodelist=n1", "--requeue", "--open-mode=append")
     site.slurm.until_said(job, "ready")
     site.daemons["n1"].committed("theirs", 7)
-    site.slurm.run("scontrol", "requeuehold", str(job))
-    site.slurm.until_cleared(job, "n1")
-    site.slurm.until(lambda: "PENDING" in site.slurm.job(job)["JobState"], "held")
-    site.slurm.run("scontrol", "update", f"jobid={job}", "reqnodelist=n2")
-    site.slurm.run("scontrol", "release", str(job))
-    site.slurm.until_said(job, "start", 2)
-    site.slurm.until_ended(job)
+    requeued_on_n2(site, job)
     assert site.slurm.output(job) == "start  \nready\nstart theirs checkpoint-7\n"
 
 
